@@ -1,0 +1,3 @@
+module vmsim
+
+go 1.26
