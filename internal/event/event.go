@@ -7,8 +7,6 @@ package event
 import (
 	"fmt"
 	"strconv"
-
-
 )
 
 // Schema is the version of the form, in the header of every stream.
@@ -273,4 +271,3 @@ type OOMKill struct {
 }
 
 func (OOMKill) Type() string { return "oom_kill" }
-
