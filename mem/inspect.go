@@ -57,3 +57,13 @@ type AddressSpace interface {
 	// Bias is the load bias of the main program.
 	Bias() uint64
 }
+
+// MappedInspector is an Inspector that also wants to see single pages: a
+// machine in fortress shows it every file page of a program that it maps. Pages
+// that a process wrote are not shown.
+type MappedInspector interface {
+	Inspector
+	// Mapped gets the 4096 bytes that process pid sees at addr, a page of
+	// file f loaded with this bias.
+	Mapped(pid int, f File, bias uint64, addr VirtAddr, data []byte) error
+}

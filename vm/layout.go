@@ -1,0 +1,109 @@
+package vm
+
+import (
+	"cmp"
+	"slices"
+
+	"vmsim/loader"
+	"vmsim/mem"
+	"vmsim/vma"
+)
+
+// layout returns the areas of an image at a load bias, by ascending address:
+// the kevlar profile's. Each segment is the area [p_vaddr, p_vaddr+p_memsz);
+// anonymous fillers take the head of the first page, the tail of the last, and
+// the gaps between. File bytes end at the end of the file, whatever p_filesz
+// says.
+//
+// Where segments overlap, each byte that only one of them has in its file is
+// that one's; of several the last in header order wins; the permission of the
+// bytes is the union.
+func layout(im *loader.Image, bias uint64, fileNo uint32) []vma.VMA {
+	segments := make([]vma.VMA, len(im.Segments))
+	overlap := false
+	for i, s := range im.Segments {
+		segments[i] = segmentArea(im.File, s, bias, fileNo, uint16(i+1))
+	}
+	byStart := slices.Clone(segments)
+	slices.SortStableFunc(byStart, func(a, b vma.VMA) int { return cmp.Compare(a.Start, b.Start) })
+	for i := 1; i < len(byStart); i++ {
+		overlap = overlap || byStart[i-1].End > byStart[i].Start
+	}
+	if overlap {
+		byStart = flatten(segments)
+	}
+	return fill(byStart)
+}
+
+func segmentArea(f mem.File, s loader.Segment, bias uint64, fileNo uint32, number uint16) vma.VMA {
+	r := s.Range(bias)
+	inFile := min(s.Filesz, uint64(max(0, f.Size()-s.Offset)))
+	return vma.VMA{
+		Range: r, Prot: s.Prot.Effective(), Kind: vma.File,
+		File: f, FileNo: fileNo, Offset: s.Offset, FileEnd: r.Start + mem.VirtAddr(inFile),
+		Segment: number,
+	}
+}
+
+// flatten cuts overlapping segments at every bound of one of them, so that
+// each run of addresses becomes one area.
+func flatten(segments []vma.VMA) []vma.VMA {
+	var cuts []mem.VirtAddr
+	for _, s := range segments {
+		cuts = append(cuts, s.Start, s.End, s.FileRange().End)
+	}
+	slices.Sort(cuts)
+	cuts = slices.Compact(cuts)
+	var out []vma.VMA
+	for i := 1; i < len(cuts); i++ {
+		r := mem.Range{Start: cuts[i-1], End: cuts[i]}
+		if v, ok := runOf(segments, r); ok {
+			if n := len(out); n > 0 && out[n-1].Continues(&v) {
+				out[n-1].Extend(&v)
+			} else {
+				out = append(out, v)
+			}
+		}
+	}
+	return out
+}
+
+// runOf returns the area for r, of which every segment covers all or nothing.
+func runOf(segments []vma.VMA, r mem.Range) (vma.VMA, bool) {
+	var v vma.VMA
+	n, prot := 0, mem.ProtNone
+	for i := range segments {
+		s := &segments[i]
+		if !s.Covers(r) {
+			continue
+		}
+		n++
+		prot |= s.Prot
+		if n == 1 || s.FileRange().Covers(r) {
+			v = s.Clip(r)
+		}
+	}
+	v.Prot, v.Overlap = prot, n > 1
+	return v, n > 0
+}
+
+// fill puts anonymous fillers around and between areas.
+func fill(areas []vma.VMA) []vma.VMA {
+	var out []vma.VMA
+	at := areas[0].Start.PageDown()
+	for _, v := range areas {
+		if at < v.Start {
+			out = append(out, filler(at, v.Start))
+		}
+		out = append(out, v)
+		at = v.End
+	}
+	if end, _ := at.PageUp(); at < end {
+		out = append(out, filler(at, end))
+	}
+	return out
+}
+
+func filler(start, end mem.VirtAddr) vma.VMA {
+	return vma.VMA{Range: mem.Range{Start: start, End: end}, Prot: mem.ProtRead | mem.ProtWrite, Kind: vma.Filler}
+}
