@@ -25,13 +25,13 @@ func TestBuild(t *testing.T) {
 	if want := 0x1bf0 + 0x123; len(b) != want {
 		t.Errorf("%d bytes, want %d", len(b), want)
 	}
-	f, err := elf.NewFile(bytes.NewReader(b))
-	if err == nil {
-		t.Fatal("debug/elf takes a negative offset")
+	if _, err := elf.NewFile(bytes.NewReader(b)); err == nil { // its check shows that the absurd one was written
+		t.Error("debug/elf takes a negative offset")
 	}
 	spec.Segments[2] = Seg{Vaddr: 0x600000, Offset: 0x1000, Filesz: 0x10, Memsz: 0x10, Flags: rx}
 	b = Build(spec, nil)
-	if f, err = elf.NewFile(bytes.NewReader(b)); err != nil {
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if f.Type != elf.ET_DYN || f.Machine != elf.EM_X86_64 || f.Entry != 0x1234 || len(f.Progs) != 5 {
@@ -112,7 +112,7 @@ func TestPattern(t *testing.T) {
 
 // TestRandom checks what Random promises, of each file and of most.
 func TestRandom(t *testing.T) {
-	const n = 100
+	const n = 50
 	var dense, middle, sharedFile, sharedMem, bss, dyn, zeros int
 	for seed := range uint64(n) {
 		s, b := Random(rand.New(rand.NewPCG(seed, 0)))
@@ -178,7 +178,7 @@ func TestRandom(t *testing.T) {
 	}
 	t.Logf("of %d: %d dense, %d start in the middle of a page, %d share a file page, %d a page of memory, %d ET_DYN, %d .bss, %d%% zeros",
 		n, dense, middle, sharedFile, sharedMem, dyn, bss, zeros/n)
-	if dense < 75 || middle < 60 || sharedFile < 50 || sharedMem < 10 || dyn < 20 || dyn > 60 || bss < 50 || zeros/n < 20 || zeros/n > 60 {
+	if dense < 38 || middle < 30 || sharedFile < 25 || sharedMem < 5 || dyn < 10 || dyn > 30 || bss < 25 || zeros/n < 20 || zeros/n > 60 {
 		t.Error("the shape of random files has drifted")
 	}
 }
