@@ -1,0 +1,134 @@
+// Package session drives a machine and a verifier together: the verify
+// protocol, stress, run and replay. The machine knows nothing of the verifier,
+// and the verifier nothing of the machine; they meet here.
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"vmsim/hugepage"
+	"vmsim/internal/event"
+	"vmsim/loader"
+	"vmsim/mem"
+	"vmsim/verify"
+	"vmsim/vm"
+)
+
+// Options are what all commands share.
+type Options struct {
+	Memory    uint64 // bytes; 0 is vm.DefaultMemory
+	Threshold int
+	Bugs      []string
+	Hardening vm.Hardening
+	Events    event.Sink // may be nil
+	Digest    bool       // SHA-256 of windows and images
+}
+
+// DefaultOptions is the repaired kevlar machine.
+func DefaultOptions() Options { return Options{Threshold: hugepage.DefaultThreshold} }
+
+// Bench is a machine with a verifier that looks at it.
+type Bench struct {
+	Machine *vm.Machine
+	Witness *verify.Witness
+	opt     Options
+}
+
+// NewBench builds both. Close gives the machine's memory back.
+func NewBench(opt Options) (*Bench, error) {
+	policy, err := hugepage.NewKevlar(opt.Threshold, opt.Bugs...)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bench{opt: opt}
+	b.Machine, err = vm.New(vm.Config{
+		Memory: opt.Memory, Policy: policy, Inspector: inspector{b},
+		Hardening: opt.Hardening, Events: opt.Events, Digest: opt.Digest,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.Witness = verify.NewWitness(opt.Events)
+	return b, nil
+}
+
+// Reset makes the machine new, with a new verifier.
+func (b *Bench) Reset() {
+	b.Machine.Reset()
+	b.Witness = verify.NewWitness(b.opt.Events)
+}
+
+// Close ends the machine.
+func (b *Bench) Close() error { return b.Machine.Close() }
+
+// inspector hands what the machine shows to the verifier of the day.
+type inspector struct{ b *Bench }
+
+func (i inspector) Assembled(w mem.Window) error { return i.b.Witness.Assembled(w) }
+
+func (i inspector) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
+	return i.b.Witness.Mapped(pid, f, bias, addr, data)
+}
+
+// stack is what a process may have beside its image and what it maps.
+var stack = mem.Range{Start: vm.StackTop - vm.StackLimit, End: vm.StackTop}
+
+// Open opens and parses a program and, if interp is set, the interpreter that
+// it names. close must be called when both are no longer used.
+//
+// Errors wrap fs.ErrNotExist and the like, mem.ErrNotRegular, or the loader's
+// sentinels.
+func Open(path string, interp bool) (prog vm.Program, closer func(), err error) {
+	var open []*mem.OSFile
+	closer = func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}
+	load := func(path string) (*loader.Image, error) {
+		f, err := mem.OpenFile(path)
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, f)
+		im, err := loader.Parse(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return im, nil
+	}
+	if prog.Image, err = load(path); err == nil && interp && prog.Image.Interp != "" {
+		if prog.Interp, err = load(prog.Image.Interp); err != nil {
+			err = fmt.Errorf("%s: interpreter: %w", path, err)
+		}
+	}
+	if err != nil {
+		closer()
+		return vm.Program{}, nil, err
+	}
+	return prog, closer, nil
+}
+
+// Reason is err without the path that callers print anyway.
+func Reason(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// truths returns the truth of each object of p.
+func truths(p *vm.Process) ([]*verify.Truth, error) {
+	var ts []*verify.Truth
+	for _, o := range p.Objects() {
+		t, err := verify.New(o.Image.File, o.Bias)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Image.File.Name(), err)
+		}
+		ts = append(ts, t)
+	}
+	return ts, nil
+}

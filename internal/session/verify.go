@@ -1,0 +1,211 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"vmsim/internal/event"
+	"vmsim/loader"
+	"vmsim/mem"
+	"vmsim/verify"
+	"vmsim/vm"
+)
+
+// Verdict says how the verification of a file ended.
+type Verdict string
+
+const (
+	OK      Verdict = "ok"
+	Fail    Verdict = "FAIL"
+	Skipped Verdict = "skipped"
+)
+
+// FileResult is what verifying one file found.
+type FileResult struct {
+	Path    string
+	Verdict Verdict
+	Reason  string // of Skipped; or what ended a failed one early
+
+	Pages         int       // touched and compared, in each of the three execs
+	Faults        vm.Faults // of all processes
+	Windows       int       // huge pages assembled
+	FromCache     int       // their sub-pages, by origin
+	FromFile      int
+	Zero          int
+	Boundary      int // pages with file bytes that no segment covers whole
+	SharedIndexes int // pages of the file that two segments use
+	BytesCompared uint64
+	Failures      int           // in all
+	FailureEvents []event.Event // the first of them
+	ImageSHA256   string        // with Options.Digest
+}
+
+// Verify runs the verify protocol on one file, in a machine that is new:
+//
+//  1. fork and exec with nothing cached; touch every page, compare every byte;
+//  2. fork and exec again: windows with enough cached pages are assembled, and
+//     verified before they are mapped; touch and compare again, and look at
+//     the permission of every entry and at what is mapped where no VMA is;
+//  3. write to every touched page that is writable; fork and exec a third time
+//     beside the writer: nothing of the writes is seen.
+//
+// The file alone is mapped, a PIE or a shared object at vm.PIEBase.
+func (b *Bench) Verify(f mem.File) FileResult {
+	b.Reset()
+	res := FileResult{Path: f.Name()}
+	err := b.verify(f, &res)
+	t := b.Witness.Tally()
+	s := b.Machine.Stats()
+	res.Faults, res.Windows = s.Faults, s.Assembled
+	res.FromCache, res.FromFile, res.Zero = s.FromCache, s.FromFile, s.Zero
+	res.BytesCompared = t.BytesCompared
+	res.Failures += t.Failures
+	res.FailureEvents = append(b.Witness.Failures(), res.FailureEvents...)
+	changed, _ := f.(interface{ Changed() bool })
+	switch {
+	case changed != nil && changed.Changed():
+		res.skip("changed while it was read")
+	case res.Failures > 0:
+		res.Verdict = Fail
+		if err != nil { // what was found before it counts
+			res.Reason = Reason(err)
+		}
+	case err != nil:
+		res.skip(Reason(err))
+	default:
+		res.Verdict = OK
+	}
+	return res
+}
+
+func (r *FileResult) skip(reason string) {
+	*r = FileResult{Path: r.Path, Verdict: Skipped, Reason: reason}
+}
+
+func (b *Bench) verify(f mem.File, res *FileResult) error {
+	im, err := loader.Parse(f)
+	if err != nil {
+		return err
+	}
+	truth, err := verify.Load(f, vm.PIEBase)
+	if err != nil {
+		return err
+	}
+	res.Boundary, res.SharedIndexes = truth.BoundaryPages(), truth.SharedIndexes()
+	init, err := b.Machine.Boot(nil)
+	if err != nil {
+		return err
+	}
+	prog := vm.Program{Image: im}
+	first, err := b.execAndCompare(init, prog, truth, res)
+	if err != nil {
+		return err
+	}
+	first.Exit()
+	second, err := b.execAndCompare(init, prog, truth, res)
+	if err != nil {
+		return err
+	}
+	if b.opt.Digest {
+		if res.ImageSHA256, err = imageSHA256(second, truth); err != nil {
+			return err
+		}
+	}
+	if err := scribble(second, truth); err != nil {
+		return err
+	}
+	_, err = b.execAndCompare(init, prog, truth, res)
+	return err
+}
+
+// execAndCompare forks, execs, touches every page of the truth in ascending
+// order, and compares what the process sees.
+func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Truth, res *FileResult) (*vm.Process, error) {
+	p := init.Fork()
+	if err := p.Exec(prog); err != nil {
+		return nil, err
+	}
+	good, bad := 0, 0
+	for addr := range truth.TouchPages() {
+		ok, err := b.comparePage(p, truth, addr)
+		var segv *vm.Segfault
+		switch {
+		case errors.As(err, &segv):
+			// The headers permit what the machine refuses.
+			res.Failures++
+			res.FailureEvents = append(res.FailureEvents, event.Segfault{PID: p.PID, VAddr: event.Addr(addr),
+				IP: event.Addr(p.IP()), Access: segv.Access.String(), Code: segv.Code()})
+			bad++
+		case err != nil:
+			return nil, err
+		case ok:
+			good++
+		default:
+			bad++
+		}
+	}
+	res.Pages = good + bad
+	b.Witness.Done(p.PID, good, bad)
+	b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stack})
+	return p, nil
+}
+
+// comparePage reads one page as p does and compares it with the truth.
+func (b *Bench) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAddr) (ok bool, err error) {
+	data, _, err := p.ReadPage(addr)
+	if err != nil {
+		return false, err
+	}
+	return b.Witness.Page(p.PID, truth, addr, data)
+}
+
+// scribble inverts the first and the last byte of every touched page that is
+// writable, and reads them back.
+func scribble(p *vm.Process, truth *verify.Truth) error {
+	var old, now [1]byte
+	for page := range truth.TouchPages() {
+		if prot, _ := truth.Prot(page); prot&mem.ProtWrite == 0 {
+			continue
+		}
+		for _, addr := range []mem.VirtAddr{page, page + mem.PageSize - 1} {
+			if err := p.Read(addr, old[:]); err != nil {
+				return err
+			}
+			if _, err := p.Write(addr, []byte{^old[0]}); err != nil {
+				return err
+			}
+			if err := p.Read(addr, now[:]); err != nil {
+				return err
+			}
+			if now[0] != ^old[0] {
+				return fmt.Errorf("process %d wrote 0x%02x at %v and reads 0x%02x", p.PID, ^old[0], addr, now[0])
+			}
+		}
+	}
+	return nil
+}
+
+// userReader reads as the process does, faulting pages in.
+type userReader struct {
+	mem.AddressSpace
+	p *vm.Process
+}
+
+func (u userReader) Read(addr mem.VirtAddr, b []byte) error {
+	err := u.p.Read(addr, b)
+	var segv *vm.Segfault
+	if errors.As(err, &segv) {
+		return fmt.Errorf("%w: %w", mem.ErrNotPresent, err)
+	}
+	return err
+}
+
+// imageSHA256 is empty for an image too large to hash, and for one with file
+// bytes that nothing may read.
+func imageSHA256(p *vm.Process, truth *verify.Truth) (string, error) {
+	sum, err := truth.ImageSHA256(userReader{p.Space(), p})
+	if errors.Is(err, verify.ErrTooLarge) || errors.Is(err, mem.ErrNotPresent) {
+		return "", nil
+	}
+	return sum, err
+}

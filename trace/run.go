@@ -1,0 +1,418 @@
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"vmsim/mem"
+)
+
+// Runner drives a Machine with the operations of a trace.
+//
+// A process that crashes is gone: its later operations are skipped and counted,
+// and so are those of the children that it would have forked. The machine's
+// PIDs then run behind those of the trace, so the runner keeps a table of both;
+// answers and messages use the trace's.
+type Runner struct {
+	Machine Machine
+	Name    string // of the trace, for messages
+	Dir     string // folder of the trace: relative paths start there; "" leaves them as they are
+
+	// After, if not nil, is called after each operation, marks and skipped
+	// ones included.
+	After func(Step)
+}
+
+// Step is one operation after it was run or skipped.
+type Step struct {
+	Op      Op
+	PID     int          // the process's number in the machine; 0 if it never was, and in a mark
+	Addr    mem.VirtAddr // what a touch touched, FILE+OFFSET resolved
+	Got     Answer       // as Op.Want would have it; zero where skipped or crashed in a call
+	Skipped bool
+}
+
+// Ops yields operations built in Go, for Run.
+func Ops(ops ...Op) iter.Seq2[Op, error] {
+	return func(yield func(Op, error) bool) {
+		for _, op := range ops {
+			if !yield(op, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Run runs all operations. It boots an empty init if the first one is not boot.
+// Operations without a Line, built in Go, get their number, from 1, as Line.
+//
+// An answer that differs, a crash and a wrong byte are part of the Result. The
+// error is the first that ops yields, as it is, or, with its position, trouble
+// of the machine or a line that cannot be: a process that nobody forked, that
+// has exited, or is forked twice; a FILE+OFFSET that is not mapped. The Result
+// then holds what was run until there.
+func (r *Runner) Run(ops iter.Seq2[Op, error]) (Result, error) {
+	s := &run{Runner: r, procs: map[int]*proc{}}
+	s.res.Kinds, s.res.Faults = map[Kind]int{}, map[Fault]int{}
+	err := s.all(ops)
+	s.res.ExecPassed = s.execs - s.res.ExecFailed
+	return s.res, err
+}
+
+// run is the state of one Run.
+type run struct {
+	*Runner
+	res   Result
+	execs int           // programs started
+	procs map[int]*proc // by the trace's PID
+	op    Op            // the one that is run
+	step  Step          // of op
+}
+
+// proc is a process that the trace has named.
+type proc struct {
+	pid    int // in the machine; 0 if its fork never happened
+	state  state
+	line   int    // where it ended
+	why    string // gone: why
+	told   bool   // gone: because the trace said so
+	exec   int    // number of the exec that started its program, from 1; 0: none
+	failed bool   // that exec is counted as failed
+}
+
+type state uint8
+
+const (
+	alive  state = iota
+	exited       // by its own exit
+	gone         // crashed, or never was
+)
+
+func (s *run) all(ops iter.Seq2[Op, error]) error {
+	booted := false
+	n := 0
+	for op, err := range ops {
+		if err != nil {
+			return err
+		}
+		if n++; op.Line == 0 {
+			op.Line = n
+		}
+		s.op, s.step = op, Step{Op: op}
+		if err := op.Check(); err != nil {
+			return s.trouble(err)
+		}
+		if op.Kind == OpBoot && booted {
+			return s.trouble(errors.New("only the first operation can be boot"))
+		}
+		if !booted && op.Kind != OpBoot {
+			if err := s.boot(""); err != nil {
+				return s.trouble(fmt.Errorf("boot an empty init: %w", err))
+			}
+		}
+		booted = true
+		if err := s.one(); err != nil {
+			return s.trouble(err)
+		}
+		if s.After != nil {
+			s.After(s.step)
+		}
+	}
+	return nil
+}
+
+// trouble adds position and operation to an error that stops the run.
+func (s *run) trouble(err error) error {
+	return fmt.Errorf("%s: %v: %w", position(s.Name, s.op.Line), s.op, err)
+}
+
+func (s *run) one() error {
+	op := s.op
+	if op.Kind == OpMark {
+		s.res.Tests = append(s.res.Tests, Test{Name: op.Name, Line: op.Line, Passed: true})
+		return nil
+	}
+	if op.Kind == OpBoot {
+		if err := s.boot(s.path()); err != nil {
+			return err
+		}
+	}
+	p := s.procs[op.PID]
+	switch {
+	case p == nil:
+		return fmt.Errorf("process %d was never forked", op.PID)
+	case p.state == exited:
+		return fmt.Errorf("process %d has exited in line %d", op.PID, p.line)
+	case op.Kind == OpFork && s.procs[op.Want.PID] != nil:
+		return fmt.Errorf("child %d was there before: PIDs are not used twice", op.Want.PID)
+	}
+	s.step.PID = p.pid
+	if p.state == gone {
+		s.skip(p)
+		return nil
+	}
+	if err := s.do(p); err != nil {
+		return err
+	}
+	s.count()
+	return nil
+}
+
+// count counts op as run.
+func (s *run) count() {
+	s.res.Ops++
+	s.res.Kinds[s.op.Kind]++
+	if t := s.test(); t != nil {
+		t.Ops++
+	}
+}
+
+// skip passes over an operation of a process that is gone.
+func (s *run) skip(p *proc) {
+	s.step.Skipped = true
+	s.res.Skipped++
+	if t := s.test(); t != nil {
+		t.Skipped++
+	}
+	if s.op.Kind == OpFork {
+		s.procs[s.op.Want.PID] = &proc{state: gone, line: p.line, why: p.why, told: p.told}
+	}
+	if !p.told {
+		s.fail(fmt.Sprintf("%s: %v: skipped: %s in line %d", position(s.Name, s.op.Line), s.op, p.why, p.line))
+	}
+}
+
+// test returns the test that op belongs to, or nil.
+func (s *run) test() *Test {
+	if n := len(s.res.Tests); n > 0 {
+		return &s.res.Tests[n-1]
+	}
+	return nil
+}
+
+// fail fails the test that op belongs to.
+func (s *run) fail(reason string) {
+	if t := s.test(); t != nil && t.Passed {
+		t.Passed, t.Reason = false, reason
+	}
+}
+
+func (s *run) boot(path string) error {
+	if err := s.Machine.Boot(path); err != nil {
+		return err
+	}
+	s.procs[1] = &proc{pid: 1}
+	s.res.Processes++
+	return nil
+}
+
+// path returns op's path from the runner's point of view.
+func (s *run) path() string {
+	if s.op.Path == "" || s.Dir == "" || filepath.IsAbs(s.op.Path) {
+		return s.op.Path
+	}
+	return filepath.Join(s.Dir, s.op.Path)
+}
+
+// do runs op, of a process that is alive, and compares its answer.
+func (s *run) do(p *proc) error {
+	op := s.op
+	var got Answer
+	var err error
+	switch op.Kind {
+	case OpBoot:
+		return nil
+	case OpTouch:
+		return s.touch(p)
+	case OpExit:
+		err = s.Machine.Exit(p.pid, op.Status)
+		if err == nil {
+			p.state, p.line = exited, op.Line
+			return nil
+		}
+	case OpFork:
+		var child int
+		if child, err = s.Machine.Fork(p.pid); err == nil {
+			got.PID = op.Want.PID
+			s.procs[got.PID] = &proc{pid: child}
+			s.res.Processes++
+		}
+	case OpExec:
+		err = s.Machine.Exec(p.pid, s.path())
+	case OpMmap:
+		got.Addr, err = s.Machine.Mmap(p.pid, Mapping{op.Addr, op.Len, op.Prot, op.Flags, s.path(), op.Offset})
+	case OpMunmap:
+		err = s.Machine.Munmap(p.pid, op.Addr, op.Len)
+	case OpMprotect:
+		err = s.Machine.Mprotect(p.pid, op.Addr, op.Len, op.Prot)
+	case OpBrk:
+		got.Addr, err = s.Machine.Brk(p.pid, op.Addr)
+	}
+	if err != nil {
+		if got.Errno, err = s.errno(p, err); err != nil {
+			return err
+		}
+		got.Addr = 0
+	}
+	if op.Kind == OpFork && got.PID == 0 {
+		s.unborn(p, got.Errno)
+	}
+	if p.state == gone {
+		return nil
+	}
+	if op.Kind == OpExit {
+		return got.Errno // exit cannot fail
+	}
+	s.compare(got)
+	if op.Kind == OpExec {
+		return s.started(p, got.Errno)
+	}
+	return nil
+}
+
+// unborn enters the child of a fork that failed, or in which the parent died.
+func (s *run) unborn(parent *proc, e syscall.Errno) {
+	child := &proc{state: gone, line: s.op.Line, why: fmt.Sprintf("its fork failed with %s", errnoName(e))}
+	if parent.state == gone {
+		child.why = parent.why
+	}
+	s.procs[s.op.Want.PID] = child
+}
+
+// started follows an exec: a program runs, or the call failed. A process whose
+// exec failed against the trace's expectation ends there, as the child of a
+// shell does: what follows was meant for the program.
+func (s *run) started(p *proc, e syscall.Errno) error {
+	switch {
+	case e == 0:
+		s.execs++
+		p.exec, p.failed = s.execs, false
+	case s.want().Errno == 0:
+		p.state, p.line, p.why = gone, s.op.Line, fmt.Sprintf("its exec failed with %s", errnoName(e))
+		if err := s.Machine.Exit(p.pid, 127); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// want returns the answer that op must have; nil if it may have any.
+func (s *run) want() *Answer {
+	if s.op.Want == nil && s.op.Kind == OpExec {
+		return &Answer{}
+	}
+	return s.op.Want
+}
+
+// compare checks the answer of op.
+func (s *run) compare(got Answer) {
+	s.step.Got = got
+	want := s.want()
+	if want == nil || want.accepts(got) {
+		return
+	}
+	m := Mismatch{File: s.Name, Op: s.op, Want: *want, Got: got}
+	s.res.Mismatched++
+	if len(s.res.Mismatches) < maxKept {
+		s.res.Mismatches = append(s.res.Mismatches, m)
+	}
+	s.fail(m.String())
+}
+
+// errno sorts the error of a system call: its answer, the death of the process
+// (which it enters), or trouble.
+func (s *run) errno(p *proc, err error) (syscall.Errno, error) {
+	var killed *KilledError
+	if errors.As(err, &killed) {
+		s.crash(p, killed.Reason)
+		return 0, nil
+	}
+	var e syscall.Errno
+	if !errors.As(err, &e) || e == 0 {
+		return 0, err
+	}
+	if e == syscall.ESRCH {
+		s.crash(p, "killed since its last operation")
+		return 0, nil
+	}
+	return e, nil
+}
+
+// touch does op, a touch.
+func (s *run) touch(p *proc) error {
+	op := s.op
+	addr := op.Addr
+	if op.Path != "" {
+		var ok bool
+		if addr, ok = s.Machine.Resolve(p.pid, s.path(), op.Offset); !ok {
+			return fmt.Errorf("process %d does not map that offset", op.PID)
+		}
+	}
+	s.step.Addr = addr
+	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value})
+	if err != nil {
+		e, err := s.errno(p, err)
+		if err == nil && e != 0 {
+			return e // no system call
+		}
+		return err
+	}
+	if !slices.Contains(faults, o.Fault) {
+		return fmt.Errorf("the machine met it with %q, which is no fault", clip(string(o.Fault)))
+	}
+	s.res.Faults[o.Fault]++
+	got := Answer{Fault: o.Fault}
+	if !o.Fault.Fatal() {
+		got.Byte, got.HasByte = o.Byte, true
+	}
+	if o.Wrong {
+		s.res.Wrong++
+		s.failExec(p)
+		s.fail(fmt.Sprintf("%s: %v: %s", position(s.Name, op.Line), op, reason(o)))
+	}
+	s.compare(got)
+	if !o.Crashed && !o.Fault.Fatal() {
+		return nil
+	}
+	if op.Want != nil && op.Want.Fault == o.Fault && o.Fault.Fatal() {
+		p.state, p.line, p.why, p.told = gone, op.Line, string(o.Fault), true
+		return nil
+	}
+	s.crash(p, reason(o))
+	return nil
+}
+
+// reason says in words what went wrong.
+func reason(o Outcome) string {
+	switch {
+	case o.Reason != "":
+		return o.Reason
+	case o.Wrong:
+		return "a wrong byte"
+	}
+	return string(o.Fault)
+}
+
+// crash enters the death of p in op, which the trace did not foretell.
+func (s *run) crash(p *proc, why string) {
+	c := Crash{File: s.Name, Op: s.op, PID: p.pid, Exec: p.exec, Reason: why}
+	p.state, p.line, p.why = gone, s.op.Line, "crashed: "+why
+	s.res.Crashes++
+	if s.res.FirstCrash == nil {
+		s.res.FirstCrash = &c
+	}
+	s.failExec(p)
+	s.fail(c.String())
+}
+
+// failExec counts p's program as failed, once.
+func (s *run) failExec(p *proc) {
+	if p.exec != 0 && !p.failed {
+		p.failed = true
+		s.res.ExecFailed++
+	}
+}

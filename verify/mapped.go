@@ -1,0 +1,65 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+
+	"vmsim/internal/event"
+	"vmsim/mem"
+)
+
+var _ mem.MappedInspector = (*Witness)(nil)
+
+// badPage names a page that was reported wrong when its window was assembled.
+type badPage struct {
+	truthKey
+	addr mem.VirtAddr
+}
+
+// Bytes compares one page as a process sees it with what the caller says it
+// ought to hold: for pages that a process wrote, or that are no program's. A
+// differing page gives a PageVerifyFail; at is the offset of the page in file,
+// where it has one, and start its VMA.
+func (w *Witness) Bytes(pid int, addr mem.VirtAddr, want, got []byte, start mem.VirtAddr, at uint64) (ok bool) {
+	w.tally.Pages++
+	w.tally.BytesCompared += mem.PageSize
+	if bytes.Equal(got, want) {
+		return true
+	}
+	d := firstDiff(got, want)
+	w.fail(event.PageVerifyFail{
+		PID:        pid,
+		VAddr:      event.Addr(addr),
+		FirstDiff:  d,
+		Expected:   event.Byte(want[d]),
+		Actual:     event.Byte(got[d]),
+		FileOffset: event.Addr(at),
+		VMAStart:   event.Addr(start),
+	})
+	return false
+}
+
+// Mapped compares a page that a machine in fortress just mapped, before the
+// process sees it. It counts and reports nothing unless the page is wrong, and
+// then only if it was not known to be: a wrong sub-page of an assembled window
+// was reported with the window, and is mapped all the same. So a run reports
+// the same with and without fortress, unless something went wrong between.
+func (w *Witness) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
+	t, err := w.truth(f, bias)
+	if err != nil {
+		return err
+	}
+	page := addr.PageDown()
+	want, err := t.page(page)
+	if err != nil {
+		return fmt.Errorf("verify page %v: %w", page, err)
+	}
+	if bytes.Equal(data, want) {
+		return nil
+	}
+	if !w.known[badPage{keyOf(f, bias), page}] {
+		start, _, off := t.FileVMAAt(page + mem.VirtAddr(firstDiff(data, want)))
+		w.Bytes(pid, page, want, data, start, off)
+	}
+	return fmt.Errorf("page %v: %w", page, ErrMismatch)
+}

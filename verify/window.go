@@ -1,0 +1,130 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+
+	"vmsim/internal/event"
+	"vmsim/mem"
+)
+
+// Assembled compares all 512 sub-pages of a huge page with the truth of the
+// window's file, before anybody maps it:
+//
+//	populated, VMA        the file's bytes        else HugePageVerifyFail
+//	populated, no VMA     always a failure:       UnmappedVerifyFail, and a
+//	                                              HugePageVerifyFail if not zero
+//	missing, VMA          always a failure:       HugePageVerifyFail
+//	missing, no VMA       zeros                   else HugePageVerifyFail
+//
+// A missing sub-page, one that has a VMA and is not populated, is reported at
+// the first byte in which it differs from the file. Where it differs in none it
+// is reported with first_diff 0 and expected equal to actual, as no comparison
+// of bytes yields. One that nothing may read need not be populated; it then
+// holds zeros.
+//
+// The failures are followed by one PageVerifyOK: verified counts the populated
+// sub-pages that are right, failed all sub-pages with a failure. The error wraps
+// ErrMismatch if there were failures. If the file cannot be read or has no image
+// at that bias, or the window is not 2 MiB, that is returned, and nothing is
+// reported.
+func (w *Witness) Assembled(win mem.Window) error {
+	w.tally.Windows++
+	if win.File == nil {
+		return fmt.Errorf("window %v: no file", win.Base)
+	}
+	if len(win.Data) != mem.HugeSize {
+		return fmt.Errorf("window %v: %d bytes, not %d", win.Base, len(win.Data), mem.HugeSize)
+	}
+	t, err := w.truth(win.File, win.Bias)
+	if err != nil {
+		return fmt.Errorf("window %v: %w", win.Base, err)
+	}
+	want, err := t.Window(win.Base)
+	if err != nil {
+		return fmt.Errorf("window %v: %w", win.Base, err)
+	}
+	var verified, failed int
+	var first fmt.Stringer
+	for i := range mem.SubPages {
+		wrong := w.subPage(&win, t, i, want[i*mem.PageSize:][:mem.PageSize])
+		switch {
+		case wrong != nil:
+			failed++
+			w.known[badPage{keyOf(win.File, win.Bias), win.Base + mem.VirtAddr(i)*mem.PageSize}] = true
+			if first == nil {
+				first = wrong
+			}
+		case win.IsPopulated(i):
+			verified++
+		}
+		if win.IsPopulated(i) {
+			w.tally.WindowPages++
+			w.tally.BytesCompared += mem.PageSize
+		}
+	}
+	w.emit(event.PageVerifyOK{PID: win.PID, Verified: verified, Failed: failed})
+	if failed > 0 {
+		return fmt.Errorf("window %v: %d of %d sub-pages: %w: %v", win.Base, failed, mem.SubPages, ErrMismatch, first)
+	}
+	w.tally.WindowsVerified++
+	return nil
+}
+
+// subPage judges sub-page i of win, reports what is wrong with it, and returns
+// the first event of that, nil if there is none.
+func (w *Witness) subPage(win *mem.Window, t *Truth, i int, want []byte) (wrong fmt.Stringer) {
+	page := win.Base + mem.VirtAddr(i)*mem.PageSize
+	got := win.Data[i*mem.PageSize:][:mem.PageSize]
+	prot, hasVMA := t.Prot(page)
+	populated := win.IsPopulated(i)
+	if !populated && prot == mem.ProtNone {
+		want = zeroPage[:]
+	}
+	if populated && !hasVMA {
+		e := event.UnmappedVerifyFail{PID: win.PID, VAddr: event.Addr(page), Actual: "populated"}
+		w.fail(e)
+		wrong = e
+	}
+	d := 0
+	switch missing := !populated && prot != mem.ProtNone; {
+	case !bytes.Equal(got, want):
+		d = firstDiff(got, want)
+	case !missing:
+		return wrong
+	}
+	start, typ, _ := t.FileVMAAt(page + mem.VirtAddr(d))
+	e := event.HugePageVerifyFail{
+		PID:       win.PID,
+		HugeBase:  event.Addr(win.Base),
+		SubPage:   i,
+		FirstDiff: d,
+		Expected:  event.Byte(want[d]),
+		Actual:    event.Byte(got[d]),
+		VMAStart:  event.Addr(start),
+		VMAType:   typ,
+	}
+	w.fail(e)
+	if wrong == nil {
+		wrong = e
+	}
+	return wrong
+}
+
+// truth returns the truth of f at bias, made once per content and bias.
+func (w *Witness) truth(f mem.File, bias uint64) (*Truth, error) {
+	key := keyOf(f, bias)
+	if t := w.truths[key]; t != nil {
+		t.f = f // the same content; the earlier File may be closed
+		return t, nil
+	}
+	t, err := New(f, bias)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.truths) >= maxTruths {
+		clear(w.truths)
+	}
+	w.truths[key] = t
+	return t, nil
+}

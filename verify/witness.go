@@ -1,0 +1,137 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"vmsim/internal/event"
+	"vmsim/mem"
+)
+
+const (
+	// DefaultMaxKept is how many failures a Witness keeps for Failures.
+	DefaultMaxKept = 1000
+
+	// maxTruths bounds the truths that Assembled keeps; each may hold 2 MiB.
+	maxTruths = 16
+)
+
+// Witness compares memory with the truth, counts, and reports to a sink. There
+// is one per machine; it is for one goroutine at a time. It implements
+// mem.Inspector.
+type Witness struct {
+	// MaxKept bounds what Failures returns; the sink gets all.
+	MaxKept int
+
+	sink   event.Sink
+	tally  Tally
+	kept   []event.Event
+	truths map[truthKey]*Truth // of the files of assembled windows
+	known  map[badPage]bool    // wrong sub-pages of assembled windows
+}
+
+var _ mem.Inspector = (*Witness)(nil)
+
+// truthKey names a content at a place.
+type truthKey struct {
+	id   mem.FileID
+	gen  uint64
+	bias uint64
+}
+
+func keyOf(f mem.File, bias uint64) truthKey { return truthKey{f.Identity(), f.Generation(), bias} }
+
+// Tally counts what a Witness did.
+type Tally struct {
+	Windows         int // assembled windows that it was shown
+	WindowsVerified int // of them, those without any failure
+	WindowPages     int // populated sub-pages of windows compared with the truth
+	Pages           int // 4 KiB pages of processes compared with the truth
+
+	// BytesCompared is 4096 for each of WindowPages and Pages. Sub-pages that
+	// nobody populated are looked at, but not counted.
+	BytesCompared uint64
+
+	Failures int // events that report a failure
+}
+
+// NewWitness returns a Witness that reports to sink, which may be nil.
+func NewWitness(sink event.Sink) *Witness {
+	return &Witness{MaxKept: DefaultMaxKept, sink: sink, truths: map[truthKey]*Truth{}, known: map[badPage]bool{}}
+}
+
+// Tally returns the counts so far.
+func (w *Witness) Tally() Tally { return w.tally }
+
+// Failures returns the events that report failures, in order, the first MaxKept
+// of them.
+func (w *Witness) Failures() []event.Event { return slices.Clone(w.kept) }
+
+// Page compares one page as a process sees it, got, 4096 bytes, with the truth.
+// A differing page gives a PageVerifyFail; one that could be read where t has no
+// VMA gives an UnmappedVerifyFail. ok is false for both.
+//
+// The error is that of reading the file; nothing is reported or counted then.
+func (w *Witness) Page(pid int, t *Truth, addr mem.VirtAddr, got []byte) (ok bool, err error) {
+	page := addr.PageDown()
+	if len(got) != mem.PageSize {
+		return false, fmt.Errorf("page %v: %d bytes, not %d", page, len(got), mem.PageSize)
+	}
+	if _, ok := t.Prot(page); !ok {
+		w.fail(event.UnmappedVerifyFail{PID: pid, VAddr: event.Addr(page), Actual: "readable"})
+		return false, nil
+	}
+	want, err := t.page(page)
+	if err != nil {
+		return false, fmt.Errorf("verify page %v: %w", page, err)
+	}
+	w.tally.Pages++
+	w.tally.BytesCompared += mem.PageSize
+	if bytes.Equal(got, want) {
+		return true, nil
+	}
+	d := firstDiff(got, want)
+	start, _, off := t.FileVMAAt(page + mem.VirtAddr(d))
+	w.fail(event.PageVerifyFail{
+		PID:        pid,
+		VAddr:      event.Addr(page),
+		FirstDiff:  d,
+		Expected:   event.Byte(want[d]),
+		Actual:     event.Byte(got[d]),
+		FileOffset: event.Addr(off),
+		VMAStart:   event.Addr(start),
+	})
+	return false, nil
+}
+
+// Done closes the verification of the pages of a process that were compared with
+// Page: it emits their PageVerifyOK.
+func (w *Witness) Done(pid int, verified, failed int) {
+	w.emit(event.PageVerifyOK{PID: pid, Verified: verified, Failed: failed})
+}
+
+func (w *Witness) fail(e event.Event) {
+	w.tally.Failures++
+	if len(w.kept) < w.MaxKept {
+		w.kept = append(w.kept, e)
+	}
+	w.emit(e)
+}
+
+func (w *Witness) emit(e event.Event) {
+	if w.sink != nil {
+		w.sink.Emit(e)
+	}
+}
+
+// firstDiff returns the offset of the first byte in which a and b, of the same
+// length, differ; their length if none does.
+func firstDiff(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return len(a)
+}
