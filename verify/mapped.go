@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 
 	"vmsim/internal/event"
@@ -10,7 +11,8 @@ import (
 
 var _ mem.MappedInspector = (*Witness)(nil)
 
-// badPage names a page that was reported wrong when its window was assembled.
+// badPage names a page that was reported wrong when its window was assembled;
+// Witness.known has the SHA-256 of what it held.
 type badPage struct {
 	truthKey
 	addr mem.VirtAddr
@@ -18,7 +20,7 @@ type badPage struct {
 
 // Bytes compares one page as a process sees it with what the caller says it
 // ought to hold: for pages that a process wrote, or that are no program's. A
-// differing page gives a PageVerifyFail; at is the offset of the page in file,
+// differing page gives a PageVerifyFail; want and got are 4096 bytes, at is the offset of the page in file,
 // where it has one, and start its VMA.
 func (w *Witness) Bytes(pid int, addr mem.VirtAddr, want, got []byte, start mem.VirtAddr, at uint64) (ok bool) {
 	w.tally.Pages++
@@ -41,15 +43,21 @@ func (w *Witness) Bytes(pid int, addr mem.VirtAddr, want, got []byte, start mem.
 
 // Mapped compares a page that a machine in fortress just mapped, before the
 // process sees it. It counts and reports nothing unless the page is wrong, and
-// then only if it was not known to be: a wrong sub-page of an assembled window
-// was reported with the window, and is mapped all the same. So a run reports
-// the same with and without fortress, unless something went wrong between.
+// then only if these very bytes were not reported before: a wrong sub-page of an
+// assembled window was reported with the window, and is mapped all the same. So
+// a run reports the same with and without fortress, unless something went wrong
+// between.
+//
+// data is 4096 bytes. The error wraps ErrMismatch, or is that of the file.
 func (w *Witness) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
 	t, err := w.truth(f, bias)
 	if err != nil {
 		return err
 	}
 	page := addr.PageDown()
+	if len(data) != mem.PageSize {
+		return fmt.Errorf("page %v: %d bytes, not %d", page, len(data), mem.PageSize)
+	}
 	want, err := t.page(page)
 	if err != nil {
 		return fmt.Errorf("verify page %v: %w", page, err)
@@ -57,7 +65,7 @@ func (w *Witness) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, da
 	if bytes.Equal(data, want) {
 		return nil
 	}
-	if !w.known[badPage{keyOf(f, bias), page}] {
+	if w.known[badPage{keyOf(f, bias), page}] != sha256.Sum256(data) {
 		start, _, off := t.FileVMAAt(page + mem.VirtAddr(firstDiff(data, want)))
 		w.Bytes(pid, page, want, data, start, off)
 	}

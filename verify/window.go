@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 
 	"vmsim/internal/event"
@@ -51,7 +52,7 @@ func (w *Witness) Assembled(win mem.Window) error {
 		switch {
 		case wrong != nil:
 			failed++
-			w.known[badPage{keyOf(win.File, win.Bias), win.Base + mem.VirtAddr(i)*mem.PageSize}] = true
+			w.known[badPage{keyOf(win.File, win.Bias), win.Base + mem.VirtAddr(i)*mem.PageSize}] = sha256.Sum256(win.Data[i*mem.PageSize:][:mem.PageSize])
 			if first == nil {
 				first = wrong
 			}

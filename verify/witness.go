@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -27,8 +28,8 @@ type Witness struct {
 	sink   event.Sink
 	tally  Tally
 	kept   []event.Event
-	truths map[truthKey]*Truth // of the files of assembled windows
-	known  map[badPage]bool    // wrong sub-pages of assembled windows
+	truths map[truthKey]*Truth           // of the files of assembled windows
+	known  map[badPage][sha256.Size]byte // wrong sub-pages of assembled windows
 }
 
 var _ mem.Inspector = (*Witness)(nil)
@@ -58,7 +59,7 @@ type Tally struct {
 
 // NewWitness returns a Witness that reports to sink, which may be nil.
 func NewWitness(sink event.Sink) *Witness {
-	return &Witness{MaxKept: DefaultMaxKept, sink: sink, truths: map[truthKey]*Truth{}, known: map[badPage]bool{}}
+	return &Witness{MaxKept: DefaultMaxKept, sink: sink, truths: map[truthKey]*Truth{}, known: map[badPage][sha256.Size]byte{}}
 }
 
 // Tally returns the counts so far.

@@ -12,12 +12,11 @@ import (
 // layout returns the areas of an image at a load bias, by ascending address:
 // the kevlar profile's. Each segment is the area [p_vaddr, p_vaddr+p_memsz);
 // anonymous fillers take the head of the first page, the tail of the last, and
-// the gaps between. File bytes end at the end of the file, whatever p_filesz
-// says.
+// the gaps between.
 //
-// Where segments overlap, each byte that only one of them has in its file is
-// that one's; of several the last in header order wins; the permission of the
-// bytes is the union.
+// Where segments overlap, each byte that only one of them has in its p_filesz
+// is that one's; of several the last in header order wins; the permission of
+// the bytes is the union. Then file bytes are cut at the end of the file.
 func layout(im *loader.Image, bias uint64, fileNo uint32) []vma.VMA {
 	segments := make([]vma.VMA, len(im.Segments))
 	overlap := false
@@ -32,15 +31,18 @@ func layout(im *loader.Image, bias uint64, fileNo uint32) []vma.VMA {
 	if overlap {
 		byStart = flatten(segments)
 	}
+	for i := range byStart {
+		v := &byStart[i]
+		inFile := mem.VirtAddr(max(0, im.File.Size()-v.Offset))
+		v.FileEnd = min(v.FileEnd, v.Start+min(inFile, v.End-v.Start))
+	}
 	return fill(byStart)
 }
 
 func segmentArea(f mem.File, s loader.Segment, bias uint64, fileNo uint32, number uint16) vma.VMA {
-	r := s.Range(bias)
-	inFile := min(s.Filesz, uint64(max(0, f.Size()-s.Offset)))
 	return vma.VMA{
-		Range: r, Prot: s.Prot.Effective(), Kind: vma.File,
-		File: f, FileNo: fileNo, Offset: s.Offset, FileEnd: r.Start + mem.VirtAddr(inFile),
+		Range: s.Range(bias), Prot: s.Prot.Effective(), Kind: vma.File,
+		File: f, FileNo: fileNo, Offset: s.Offset, FileEnd: s.FileRange(bias).End,
 		Segment: number,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"path/filepath"
 	"syscall"
 
@@ -32,8 +33,9 @@ type ReplayResult struct {
 // the process and its ancestors wrote.
 //
 // The error is bad input (*trace.SyntaxError, with its line) or trouble; the
-// result then holds what was run until there.
-func (b *Bench) Replay(path string, r io.Reader) (ReplayResult, error) {
+// result then holds what was run until there. stop ends the run early when it
+// returns true, with ErrStopped.
+func (b *Bench) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, error) {
 	b.Reset()
 	sim := &simulator{Bench: b, files: map[string]*opened{}, procs: map[int]*memory{}}
 	defer sim.close()
@@ -54,10 +56,28 @@ func (b *Bench) Replay(path string, r io.Reader) (ReplayResult, error) {
 		}
 	}}
 	var err error
-	res.Result, err = runner.Run(trace.NewDecoder(path, r).All())
+	res.Result, err = runner.Run(until(stop, trace.NewDecoder(path, r).All()))
 	res.FirstWrong, res.WrongLine = sim.firstWrong, sim.wrongLine
 	res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
 	return res, err
+}
+
+// ErrStopped is the error of a run that was stopped early.
+var ErrStopped = errors.New("stopped")
+
+// until yields ops until stop returns true.
+func until(stop func() bool, ops iter.Seq2[trace.Op, error]) iter.Seq2[trace.Op, error] {
+	return func(yield func(trace.Op, error) bool) {
+		for op, err := range ops {
+			if stop() {
+				yield(trace.Op{}, ErrStopped)
+				return
+			}
+			if !yield(op, err) {
+				return
+			}
+		}
+	}
 }
 
 // simulator is the machine of this package as a trace drives it.

@@ -56,8 +56,9 @@ type StressResult struct {
 
 // Stress boots PID 1 with prog, as init, lets it make the touches of one
 // execution, and then forks, execs, touches and exits plan.Execs times. A
-// process that reads a wrong byte counts as crashed there.
-func (b *Bench) Stress(prog vm.Program, plan StressPlan) (StressResult, error) {
+// process that reads a wrong byte counts as crashed there. stop ends the run
+// early when it returns true; the result then holds what was run.
+func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (StressResult, error) {
 	b.Reset()
 	res := StressResult{}
 	truth, err := verify.Load(prog.Image.File, vm.PIEBase)
@@ -72,7 +73,7 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan) (StressResult, error) {
 	if _, err = b.execution(init, truth, draw.pages()); err != nil {
 		return res, err
 	}
-	for n := 1; n <= plan.Execs; n++ {
+	for n := 1; n <= plan.Execs && !stop(); n++ {
 		p := init.Fork()
 		if err := p.Exec(prog); err != nil {
 			return res, err

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vmsim/internal/event"
+	"vmsim/internal/report"
+	"vmsim/internal/session"
+	"vmsim/vm"
+)
+
+type runFlags struct {
+	machineFlags
+	verbose bool
+	execs   int
+}
+
+func newRunCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run ELF",
+		Short: "Load one program and its interpreter, touch every page, show what happened",
+		Long: `run execs a program, with the interpreter that it names, and touches every page.
+It does so --execs times: the first exec finds an empty page cache, the later
+ones a warm one. It prints the mappings as /proc/PID/maps would, faults by kind,
+resident and shared pages, and what the caches hold. With -v each fault is a line
+that says why.`,
+		Example: `  vmsim run -v /bin/true
+  vmsim run --execs 3 --threshold 1 /bin/ls`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say of each fault why it happened and what was done")
+	cmd.Flags().IntVar(&f.execs, "execs", 2, "times to exec it")
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
+	if f.execs < 1 {
+		return usageError{fmt.Errorf("--execs: %d is less than 1", f.execs)}
+	}
+	opt, format, err := f.options()
+	if err != nil {
+		return err
+	}
+	defer f.finish(&err)
+	prog, closer, err := session.Open(path, true)
+	if err != nil {
+		return err
+	}
+	defer closer()
+	out := printer{w: cmd.OutOrStdout()}
+	if f.verbose {
+		if format != report.Table {
+			out.w = cmd.ErrOrStderr() // keep standard output to the one format
+		}
+		words := event.Func(func(e event.Event) {
+			if line := session.Words(e); line != "" {
+				out.f("%s\n", line)
+			}
+		})
+		if opt.Events != nil {
+			opt.Events = session.TeeSink(opt.Events, words)
+		} else {
+			opt.Events = words
+		}
+	}
+	bench, err := session.NewBench(opt)
+	if err != nil {
+		return err
+	}
+	defer bench.Close()
+	res, err := bench.Run(prog, f.execs)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if out.err != nil {
+		return out.err
+	}
+	if f.verbose && format == report.Table {
+		out.f("\n")
+	}
+	if err := f.print(cmd, format, path, res); err != nil {
+		return err
+	}
+	if res.Tally.Failures > 0 {
+		return outcome(exitMismatch)
+	}
+	return nil
+}
+
+// runJSON is the result in json and jsonl.
+type runJSON struct {
+	Type          string     `json:"type"`
+	Path          string     `json:"path"`
+	Maps          []string   `json:"maps"`
+	Execs         []execJSON `json:"execs"`
+	CachedPages   int        `json:"cached_pages"`
+	HugePages     int        `json:"huge_pages"`
+	BytesCompared uint64     `json:"bytes_compared"`
+	Failures      int        `json:"failures"`
+}
+
+type execJSON struct {
+	PID        int       `json:"pid"`
+	Pages      int       `json:"pages"`
+	Faults     vm.Faults `json:"faults"`
+	Prefaulted int       `json:"prefaulted"`
+	Windows    int       `json:"huge_windows"`
+	Assembled  int       `json:"assembled"`
+	Resident   int       `json:"resident"`
+	Shared     int       `json:"shared"`
+	Huge       int       `json:"huge"`
+}
+
+func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, r session.RunResult) error {
+	w := cmd.OutOrStdout()
+	if format != report.Table {
+		j := runJSON{Type: "run", Path: path, CachedPages: r.Cache, HugePages: r.Huge,
+			BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures}
+		for _, m := range r.Maps {
+			j.Maps = append(j.Maps, m.String())
+		}
+		for _, e := range r.Execs {
+			j.Execs = append(j.Execs, execJSON{e.PID, e.Pages, e.Faults, e.Prefaulted, e.Windows, e.Assembled,
+				e.Residency.Resident, e.Residency.Shared, e.Residency.Huge})
+		}
+		if format == report.JSON {
+			return report.WriteJSON(w, j)
+		}
+		return report.WriteJSONL(w, j)
+	}
+	p := printer{w: w}
+	for _, m := range r.Maps {
+		p.f("%s\n", m)
+	}
+	p.f("\n")
+	rows := report.Rows{Header: []string{"EXEC", "PID", "TOUCHED", "MINOR", "MAJOR", "COW", "PREFAULTED", "HUGE WINDOWS",
+		"ASSEMBLED", "RESIDENT", "SHARED", "IN HUGE ENTRIES"}}
+	for i, e := range r.Execs {
+		rows.Add(i+1, e.PID, e.Pages, e.Faults.Minor, e.Faults.Major, e.Faults.CoW, e.Prefaulted, e.Windows, e.Assembled,
+			e.Residency.Resident, e.Residency.Shared, e.Residency.Huge)
+	}
+	if p.err == nil {
+		p.err = rows.Write(w)
+	}
+	p.f("\npage cache  %d pages (%s)\n", r.Cache, report.Bytes(uint64(r.Cache)<<12))
+	p.f("huge pages  %d kept; sub-pages %d from the cache, %d from the file, %d zero\n", r.Huge, r.Stats.FromCache,
+		r.Stats.FromFile, r.Stats.Zero)
+	p.f("verified    %s compared with the files, %d failures\n", report.Bytes(r.Tally.BytesCompared), r.Tally.Failures)
+	printFailures(&p, r.Failures, r.Tally.Failures)
+	return p.err
+}

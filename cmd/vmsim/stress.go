@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vmsim/internal/report"
+	"vmsim/internal/session"
+	"vmsim/vm"
+)
+
+type stressFlags struct {
+	machineFlags
+	plan    session.StressPlan
+	pattern string
+}
+
+func newStressCommand() *cobra.Command {
+	var f stressFlags
+	cmd := &cobra.Command{
+		Use:   "stress ELF",
+		Short: "Fork, exec, touch and exit, many times in one machine, verified",
+		Long: `stress boots PID 1 with the program, as init, and then forks, execs, touches and
+exits --execs times in one machine with one page cache. Every execution touches
+the start-up set (the entry page, the first and the last page of each segment)
+and --touch pages more; each touch reads all 4096 bytes and compares them. A
+process that reads a wrong byte counts as crashed.`,
+		Example: `  vmsim stress --execs 300 --touch 25 --bug index-collision testdata/elf/kevlar-layout
+  vmsim stress --pattern fixed --touch 20 --bug boundary-copy testdata/elf/kevlar-layout`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
+	}
+	f.register(cmd)
+	cmd.Flags().IntVar(&f.plan.Execs, "execs", 300, "executions after init")
+	cmd.Flags().IntVar(&f.plan.Touch, "touch", 20, "pages touched beyond the start-up set")
+	cmd.Flags().StringVar(&f.pattern, "pattern", "random", "random: other pages each time; fixed: the same each time")
+	cmd.Flags().Uint64Var(&f.plan.Seed, "seed", 1, "seed of the random pages")
+	complete(cmd, "pattern", "random", "fixed")
+	return cmd
+}
+
+func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
+	if f.plan.Pattern, err = session.ParsePattern(f.pattern); err != nil {
+		return usageError{fmt.Errorf("--pattern: %w", err)}
+	}
+	if f.plan.Execs < 0 || f.plan.Touch < 0 {
+		return usageError{fmt.Errorf("--execs and --touch must not be negative")}
+	}
+	opt, format, err := f.options()
+	if err != nil {
+		return err
+	}
+	defer f.finish(&err)
+	prog, closer, err := session.Open(path, false)
+	if err != nil {
+		return err
+	}
+	defer closer()
+	bench, err := session.NewBench(opt)
+	if err != nil {
+		return err
+	}
+	defer bench.Close()
+	ctx := cmd.Context()
+	res, err := bench.Stress(prog, f.plan, func() bool { return ctx.Err() != nil })
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	interrupted := ctx.Err() != nil
+	if err := f.print(cmd, format, path, res, interrupted); err != nil {
+		return err
+	}
+	switch {
+	case interrupted:
+		return outcome(exitInterrupted)
+	case res.Passed < res.Execs || res.Tally.Failures > 0:
+		return outcome(exitMismatch)
+	}
+	return nil
+}
+
+// stressJSON is the result in json and jsonl.
+type stressJSON struct {
+	Type          string          `json:"type"`
+	Path          string          `json:"path"`
+	Execs         int             `json:"execs"`
+	Passed        int             `json:"passed"`
+	FirstAssembly *session.Moment `json:"first_assembly"`
+	FirstWrong    *session.Moment `json:"first_wrong"`
+	WrongLine     string          `json:"wrong_line,omitempty"`
+	Faults        vm.Faults       `json:"faults"`
+	CachedPages   int             `json:"cached_pages"`
+	Windows       int             `json:"windows"`
+	WindowsOK     int             `json:"windows_verified"`
+	PagesCompared int             `json:"pages_compared"`
+	BytesCompared uint64          `json:"bytes_compared"`
+	Failures      int             `json:"failures"`
+	Partial       bool            `json:"partial,omitempty"`
+}
+
+func moment(m session.Moment) *session.Moment {
+	if m == (session.Moment{}) {
+		return nil
+	}
+	return &m
+}
+
+func (f *stressFlags) print(cmd *cobra.Command, format report.Format, path string, r session.StressResult, partial bool) error {
+	w := cmd.OutOrStdout()
+	j := stressJSON{"stress", path, r.Execs, r.Passed, moment(r.FirstAssembly), moment(r.FirstWrong), r.WrongLine,
+		r.Stats.Faults, r.CachedPages, r.Tally.Windows, r.Tally.WindowsVerified, r.Tally.Pages, r.Tally.BytesCompared,
+		r.Tally.Failures, partial}
+	switch format {
+	case report.JSON:
+		return report.WriteJSON(w, j)
+	case report.JSONL:
+		return report.WriteJSONL(w, j)
+	}
+	p := printer{w: w}
+	p.f("%s: %d executions, %d passed\n", path, r.Execs, r.Passed)
+	p.f("  first assembly    %s\n", momentWords(r.FirstAssembly))
+	p.f("  first wrong byte  %s\n", momentWords(r.FirstWrong))
+	if r.WrongLine != "" {
+		p.f("                    %s\n", r.WrongLine)
+	}
+	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
+	p.f("  page cache        %d pages of the file\n", r.CachedPages)
+	p.f("  verified          %d of %d assembled windows, %d pages, %s compared, %d failures\n", r.Tally.WindowsVerified,
+		r.Tally.Windows, r.Tally.Pages, report.Bytes(r.Tally.BytesCompared), r.Tally.Failures)
+	printFailures(&p, r.Failures, r.Tally.Failures)
+	if partial {
+		p.f("interrupted: the result is partial\n")
+	}
+	return p.err
+}
+
+func momentWords(m session.Moment) string {
+	if m == (session.Moment{}) {
+		return "never"
+	}
+	return fmt.Sprintf("at exec %d, PID %d", m.Exec, m.PID)
+}
+
+func faultWords(f vm.Faults) string {
+	return fmt.Sprintf("%d minor, %d major, %d CoW", f.Minor, f.Major, f.CoW)
+}

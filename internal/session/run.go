@@ -1,0 +1,141 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"vmsim/internal/event"
+	"vmsim/mem"
+	"vmsim/verify"
+	"vmsim/vm"
+)
+
+// RunResult is what running a program showed, exec by exec.
+type RunResult struct {
+	Execs    []ExecResult
+	Maps     []MapLine // of the last exec
+	Stats    vm.Stats
+	Cache    int // pages in the page cache at the end
+	Huge     int // huge pages kept
+	Tally    verify.Tally
+	Failures []event.Event
+}
+
+// ExecResult is one execution.
+type ExecResult struct {
+	PID        int
+	Pages      int // touched
+	Faults     vm.Faults
+	Prefaulted int // cached 4 KiB pages that exec mapped
+	Windows    int // huge windows that exec mapped
+	Assembled  int // of those, put together now
+	Residency  vm.Residency
+}
+
+// MapLine is a line of /proc/PID/maps.
+type MapLine struct {
+	Start, End mem.VirtAddr
+	Prot       mem.Prot
+	Shared     bool
+	Offset     int64
+	Dev, Ino   uint64
+	Name       string
+}
+
+// String formats m as the kernel does.
+func (m MapLine) String() string {
+	sharing := "p"
+	if m.Shared {
+		sharing = "s"
+	}
+	s := fmt.Sprintf("%08x-%08x %v%s %08x %02x:%02x %d", uint64(m.Start), uint64(m.End), m.Prot, sharing,
+		m.Offset, unix.Major(m.Dev), unix.Minor(m.Dev), m.Ino)
+	if m.Name == "" {
+		return s
+	}
+	return fmt.Sprintf("%-72s %s", s, m.Name)
+}
+
+// Run execs prog n times, one process after the other, and touches every page
+// of it and of its interpreter for reading. The first exec finds an empty page
+// cache, the later ones a warm one. What is read is compared with the truth.
+func (b *Bench) Run(prog vm.Program, n int) (RunResult, error) {
+	b.Reset()
+	var res RunResult
+	init, err := b.Machine.Boot(nil)
+	if err != nil {
+		return res, err
+	}
+	for i := range n {
+		before := b.Machine.Stats()
+		p := init.Fork()
+		if err := p.Exec(prog); err != nil {
+			return res, err
+		}
+		warm := b.Machine.Stats()
+		e := ExecResult{PID: p.PID, Prefaulted: warm.Prefaulted - before.Prefaulted,
+			Windows:   warm.HugeMapped + warm.HugeScattered - before.HugeMapped - before.HugeScattered,
+			Assembled: warm.Assembled - before.Assembled}
+		if e.Pages, err = b.touchAll(p); err != nil {
+			return res, err
+		}
+		e.Faults, e.Residency = p.Faults, p.Residency()
+		res.Execs = append(res.Execs, e)
+		if i == n-1 {
+			res.Maps = mapsOf(p)
+		}
+		p.Exit()
+	}
+	res.Stats, res.Cache, res.Huge = b.Machine.Stats(), b.Machine.CacheStats().Pages, b.Machine.HugePages()
+	res.Tally, res.Failures = b.Witness.Tally(), b.Witness.Failures()
+	return res, nil
+}
+
+// touchAll reads every page of p's objects and compares it. A page that the
+// headers let nobody read is no page to touch.
+func (b *Bench) touchAll(p *vm.Process) (pages int, err error) {
+	ts, err := truths(p)
+	if err != nil {
+		return 0, err
+	}
+	good := 0
+	for _, t := range ts {
+		for addr := range t.TouchPages() {
+			ok, err := b.comparePage(p, t, addr)
+			var segv *vm.Segfault
+			if err != nil && !errors.As(err, &segv) {
+				return pages, err
+			}
+			pages++
+			if ok {
+				good++
+			}
+		}
+	}
+	b.Witness.Done(p.PID, good, pages-good)
+	b.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stack})
+	return pages, nil
+}
+
+func mapsOf(p *vm.Process) []MapLine {
+	var lines []MapLine
+	for v := range p.Areas() {
+		l := MapLine{Start: v.Start, End: v.End, Prot: v.Prot, Shared: v.Shared, Name: v.Name()}
+		if v.Backed() {
+			l.Offset, l.Dev, l.Ino = v.Offset, v.File.Identity().Dev, v.File.Identity().Ino
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+// TeeSink gives every event to all of sinks.
+func TeeSink(sinks ...event.Sink) event.Sink {
+	return event.Func(func(e event.Event) {
+		for _, s := range sinks {
+			s.Emit(e)
+		}
+	})
+}
