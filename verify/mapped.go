@@ -41,6 +41,28 @@ func (w *Witness) Bytes(pid int, addr mem.VirtAddr, want, got []byte, start mem.
 	return false
 }
 
+// Permission compares what a process may do to a page, once it faults, with the
+// union that the headers of t allow. An excess gives a PermissionVerifyFail; a
+// page where t has no VMA gives an UnmappedVerifyFail. ok is false for both.
+// Entries alone do not show it: one that a CoW left read-only may stand for an
+// area that is writable and should not be.
+func (w *Witness) Permission(pid int, t *Truth, addr mem.VirtAddr, got mem.Prot) (ok bool) {
+	page := addr.PageDown()
+	want, mapped := t.Prot(page)
+	got, want = got.Effective(), want.Effective()
+	switch {
+	case got == mem.ProtNone:
+		return true
+	case !mapped:
+		w.fail(event.UnmappedVerifyFail{PID: pid, VAddr: event.Addr(page), Actual: got.String()})
+		return false
+	case got&^want != 0:
+		w.fail(event.PermissionVerifyFail{PID: pid, VAddr: event.Addr(page), Expected: want.String(), Actual: got.String()})
+		return false
+	}
+	return true
+}
+
 // Mapped compares a page that a machine in fortress just mapped, before the
 // process sees it. It counts and reports nothing unless the page is wrong, and
 // then only if these very bytes were not reported before: a wrong sub-page of an

@@ -80,6 +80,14 @@ func (p *Process) Areas() iter.Seq[vma.VMA] { return p.areas.All() }
 // AreaCount returns the number of VMAs.
 func (p *Process) AreaCount() int { return p.areas.Len() }
 
+// Prot returns what the areas permit for addr's page, whatever its entry grants
+// now. It is false where no area is.
+func (p *Process) Prot(addr mem.VirtAddr) (mem.Prot, bool) {
+	var v vma.PageView
+	ok := p.areas.View(addr, &v)
+	return v.Prot, ok
+}
+
 // IP returns the address that the process last fetched an instruction from;
 // its entry point after exec.
 func (p *Process) IP() mem.VirtAddr { return p.ip }

@@ -176,7 +176,7 @@ type verifySum struct {
 
 func newVerifyReport(w io.Writer, format report.Format) *verifyReport {
 	return &verifyReport{w: w, format: format, rows: report.Rows{Header: []string{"FILE", "VERDICT", "PAGES", "MINOR",
-		"MAJOR", "COW", "WINDOWS", "CACHE", "FILE", "ZERO", "BOUNDARY", "SHARED", "COMPARED"}}}
+		"MAJOR", "COW", "WINDOWS", "FROM CACHE", "FROM FILE", "ZERO", "BOUNDARY", "SHARED", "COMPARED"}}}
 }
 
 // add takes a result. quiet leaves a skipped file to the error message.

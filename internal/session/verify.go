@@ -146,8 +146,25 @@ func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 	}
 	res.Pages = good + bad
 	b.Witness.Done(p.PID, good, bad)
-	b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stack})
+	if b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stack}) {
+		b.areaPermissions(p, truth)
+	}
 	return p, nil
+}
+
+// areaPermissions looks at what p's areas permit, beyond what its entries grant
+// now: on every touched page, and outside of the image.
+func (b *Bench) areaPermissions(p *vm.Process, truth *verify.Truth) {
+	for v := range p.Areas() {
+		if r := v.Range; !truth.Extent().Covers(r) && !stack.Covers(r) {
+			b.Witness.Permission(p.PID, truth, v.Start, v.Prot)
+			b.Witness.Permission(p.PID, truth, v.End-1, v.Prot)
+		}
+	}
+	for addr := range truth.TouchPages() {
+		prot, _ := p.Prot(addr)
+		b.Witness.Permission(p.PID, truth, addr, prot)
+	}
 }
 
 // comparePage reads one page as p does and compares it with the truth.
