@@ -23,22 +23,7 @@ type badPage struct {
 // differing page gives a PageVerifyFail; want and got are 4096 bytes, at is the offset of the page in file,
 // where it has one, and start its VMA.
 func (w *Witness) Bytes(pid int, addr mem.VirtAddr, want, got []byte, start mem.VirtAddr, at uint64) (ok bool) {
-	w.tally.Pages++
-	w.tally.BytesCompared += mem.PageSize
-	if bytes.Equal(got, want) {
-		return true
-	}
-	d := firstDiff(got, want)
-	w.fail(event.PageVerifyFail{
-		PID:        pid,
-		VAddr:      event.Addr(addr),
-		FirstDiff:  d,
-		Expected:   event.Byte(want[d]),
-		Actual:     event.Byte(got[d]),
-		FileOffset: event.Addr(at),
-		VMAStart:   event.Addr(start),
-	})
-	return false
+	return w.compare(pid, addr.PageDown(), want, got, nil, start, at)
 }
 
 // Permission compares what a process may do to a page, once it faults, with the
@@ -88,8 +73,7 @@ func (w *Witness) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, da
 		return nil
 	}
 	if w.known[badPage{keyOf(f, bias), page}] != sha256.Sum256(data) {
-		start, _, off := t.FileVMAAt(page + mem.VirtAddr(firstDiff(data, want)))
-		w.Bytes(pid, page, want, data, start, off)
+		w.compare(pid, page, want, data, t, 0, 0)
 	}
 	return fmt.Errorf("page %v: %w", page, ErrMismatch)
 }

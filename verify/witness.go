@@ -87,23 +87,32 @@ func (w *Witness) Page(pid int, t *Truth, addr mem.VirtAddr, got []byte) (ok boo
 	if err != nil {
 		return false, fmt.Errorf("verify page %v: %w", page, err)
 	}
+	return w.compare(pid, page, want, got, t, 0, 0), nil
+}
+
+// compare counts a page, and reports it if it differs: in the VMA of t that
+// decides the first differing byte, or without t in the one at start, whose file
+// offset there is at.
+func (w *Witness) compare(pid int, page mem.VirtAddr, want, got []byte, t *Truth, start mem.VirtAddr, at uint64) (ok bool) {
 	w.tally.Pages++
 	w.tally.BytesCompared += mem.PageSize
 	if bytes.Equal(got, want) {
-		return true, nil
+		return true
 	}
 	d := firstDiff(got, want)
-	start, _, off := t.FileVMAAt(page + mem.VirtAddr(d))
+	if t != nil {
+		start, _, at = t.FileVMAAt(page + mem.VirtAddr(d))
+	}
 	w.fail(event.PageVerifyFail{
 		PID:        pid,
 		VAddr:      event.Addr(page),
 		FirstDiff:  d,
 		Expected:   event.Byte(want[d]),
 		Actual:     event.Byte(got[d]),
-		FileOffset: event.Addr(off),
+		FileOffset: event.Addr(at),
 		VMAStart:   event.Addr(start),
 	})
-	return false, nil
+	return false
 }
 
 // Done closes the verification of the pages of a process that were compared with
