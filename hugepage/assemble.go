@@ -155,6 +155,7 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 	win := mem.Window{Base: c.Base, File: c.File, Bias: c.Bias, Data: data}
 	page := &Page{First: first}
 	var view vma.PageView
+	var sub SubPage // one for all: it escapes to the policy
 	for i := range mem.SubPages {
 		at := c.Base + mem.VirtAddr(i*mem.PageSize)
 		dst := data[i*mem.PageSize : (i+1)*mem.PageSize]
@@ -169,7 +170,7 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 		win.SetPopulated(i)
 		page.Populated++
 		page.prot[i], page.present[i] = view.Prot, true
-		sub := SubPage{PageView: &view, asm: a, dst: dst}
+		sub = SubPage{PageView: &view, asm: a, dst: dst}
 		if len(view.Pieces) > 0 {
 			if err := a.policy.Fill(&sub); err != nil {
 				return nil, win, err
@@ -192,6 +193,9 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 // read makes dst the bytes of f from off on, now or with the next flush.
 func (a *Assembler) read(f mem.File, off int64, dst []byte) error {
 	n := len(a.buf)
+	if len(dst) == 0 {
+		return nil
+	}
 	if a.file == f && a.offset+int64(n) == off && cap(a.buf)-n >= len(dst) && &a.buf[:n+1][n] == &dst[0] {
 		a.buf = a.buf[:n+len(dst)]
 		return nil

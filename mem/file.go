@@ -12,7 +12,8 @@ import (
 
 // File is what can be mapped: positioned reads, a size, and a name for its
 // content. Two Files with the same Identity and Generation hold the same
-// bytes; a cache may key on the pair.
+// bytes; a cache may key on the pair. Files are compared with ==: implement
+// File on a pointer.
 //
 // ReadAt must behave like pread of a file that may shrink while it is in use:
 // it returns io.EOF at the end and never raises a signal.

@@ -3,6 +3,7 @@ package pagecache
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -21,7 +22,9 @@ const MaxIndex mem.PageIndex = 1 << 31
 // Cache is the page cache of one machine.
 type Cache struct {
 	phys  *phys.Memory
-	files []file // by number; files[0] is unused
+	files []file   // by number; files[0] is unused
+	anon  []uint32 // numbers of shared anonymous memory
+	free  []uint32 // numbers of such that is gone
 	byID  map[mem.FileID]uint32
 	lru   *simplelru.LRU[blockKey, struct{}]
 	stats Stats
@@ -73,8 +76,13 @@ func (c *Cache) Open(f mem.File) uint32 {
 	if ok {
 		c.Drop(no)
 	}
-	c.files = append(c.files, file{File: f})
-	no = uint32(len(c.files) - 1)
+	if n := len(c.free); n > 0 {
+		no, c.free = c.free[n-1], c.free[:n-1]
+		c.files[no] = file{File: f}
+	} else {
+		c.files = append(c.files, file{File: f})
+		no = uint32(len(c.files) - 1)
+	}
 	c.byID[f.Identity()] = no
 	return no
 }
@@ -84,6 +92,7 @@ func (c *Cache) Open(f mem.File) uint32 {
 func (c *Cache) OpenAnonymous(f mem.File) uint32 {
 	no := c.Open(f)
 	c.files[no].pinned = true
+	c.anon = append(c.anon, no)
 	return no
 }
 
@@ -180,13 +189,17 @@ func (c *Cache) Drop(no uint32) {
 	}
 }
 
-// DropAnonymous drops the shared anonymous memory that dead picks.
+// DropAnonymous drops the shared anonymous memory that dead picks. Its number
+// may be given to another file.
 func (c *Cache) DropAnonymous(dead func(no uint32) bool) {
-	for no := 1; no < len(c.files); no++ {
-		if c.files[no].pinned && c.files[no].blocks != nil && dead(uint32(no)) {
-			c.Drop(uint32(no))
+	c.anon = slices.DeleteFunc(c.anon, func(no uint32) bool {
+		if !dead(no) {
+			return false
 		}
-	}
+		c.Drop(no)
+		c.free = append(c.free, no)
+		return true
+	})
 }
 
 // Reset forgets all files and pages.
@@ -196,6 +209,7 @@ func (c *Cache) Reset() {
 	}
 	clear(c.files)
 	c.files = c.files[:1]
+	c.anon, c.free = c.anon[:0], c.free[:0]
 	c.stats = Stats{}
 }
 

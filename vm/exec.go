@@ -142,7 +142,8 @@ func (p *Process) mustInsert(v vma.VMA) {
 func (p *Process) warm(o Object, done *event.ProcessExec) error {
 	var areas []vma.VMA
 	for v := range p.areas.Overlapping(o.Extent()) {
-		areas = append(areas, v)
+		// Fillers of two objects side by side are one area: take o's part.
+		areas = append(areas, v.Clip(o.Extent()))
 	}
 	next := mem.VirtAddr(0) // windows below are done
 	for i := range areas {

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"vmsim/mem"
+	"vmsim/pagecache"
 	"vmsim/vma"
 )
 
@@ -22,8 +23,9 @@ type Mapping struct {
 // Mmap maps memory and returns its address.
 //
 // Errors are syscall.Errno, as mmap(2) has them: EINVAL (empty, unaligned),
-// ENOMEM (no room, too many areas), EEXIST (NoReplace), EACCES (a shared
-// writable mapping of a file that is open for reading), EOVERFLOW.
+// ENOMEM (no room, too many areas, more than 8 TiB of shared memory), EEXIST
+// (NoReplace), EACCES (a shared writable mapping of a file that is open for
+// reading), EOVERFLOW.
 //
 // Compare Linux mm/mmap.c:do_mmap.
 func (p *Process) Mmap(a Mapping) (mem.VirtAddr, error) {
@@ -37,12 +39,15 @@ func (p *Process) Mmap(a Mapping) (mem.VirtAddr, error) {
 	if a.Offset+int64(size) < a.Offset {
 		return 0, syscall.EOVERFLOW
 	}
-	if a.File != nil && a.Shared && a.Prot&mem.ProtWrite != 0 {
-		return 0, syscall.EACCES
-	}
 	at, err := p.placeMapping(a, size)
 	if err != nil {
 		return 0, err
+	}
+	if a.File != nil && a.Shared && a.Prot&mem.ProtWrite != 0 {
+		return 0, syscall.EACCES
+	}
+	if a.File == nil && a.Shared && size > uint64(pagecache.MaxIndex)*mem.PageSize {
+		return 0, syscall.ENOMEM // its pages could not all be found again
 	}
 	if p.areas.Len() >= MaxAreas {
 		return 0, syscall.ENOMEM
@@ -63,10 +68,10 @@ func (p *Process) placeMapping(a Mapping, size uint64) (mem.VirtAddr, error) {
 	fits := ok && end <= mem.UserEnd
 	if a.Fixed {
 		switch {
-		case a.Addr.PageOffset() != 0:
-			return 0, syscall.EINVAL
 		case !fits:
 			return 0, syscall.ENOMEM
+		case a.Addr.PageOffset() != 0:
+			return 0, syscall.EINVAL
 		case a.NoReplace && p.areas.Mapped(mem.Range{Start: a.Addr, End: end}):
 			return 0, syscall.EEXIST
 		}
@@ -117,14 +122,12 @@ func (p *Process) Munmap(addr mem.VirtAddr, n uint64) error {
 	if err := p.unmap(r); err != nil {
 		return err
 	}
-	if p.sharedAnon {
-		p.m.reapAnonymous()
-	}
 	p.m.settle()
 	return nil
 }
 
 // unmap takes areas and entries of r away. Huge pages that r cuts are split.
+// On ENOMEM all of r is still mapped.
 func (p *Process) unmap(r mem.Range) error {
 	if !p.areas.Mapped(r) {
 		return nil
@@ -133,11 +136,14 @@ func (p *Process) unmap(r mem.Range) error {
 	if err == nil {
 		err = p.m.tables.Clear(&p.root, r)
 	}
-	p.flushTLB() // also where a part was cleared
+	p.flushTLB()
 	if err != nil {
 		return syscall.ENOMEM
 	}
 	p.areas.Remove(r)
+	if p.sharedAnon {
+		p.m.reapAnonymous()
+	}
 	return nil
 }
 
@@ -151,20 +157,25 @@ func (p *Process) cut(r mem.Range, reason string) error {
 
 // Mprotect changes the permission of the pages of [addr, addr+n).
 //
-// Errors: EINVAL (unaligned), ENOMEM (a hole: what lies before it is changed),
-// EACCES (writing to a shared mapping of a file that is open for reading).
+// Errors: EINVAL (unaligned), ENOMEM (a hole, or the end of user space: what
+// lies before it is changed), EACCES (writing to a shared mapping of a file that
+// is open for reading).
 //
 // Compare Linux mm/mprotect.c:do_mprotect_pkey.
 func (p *Process) Mprotect(addr mem.VirtAddr, n uint64, prot mem.Prot) error {
-	r, err := pageRange(addr, n)
-	if err != nil {
-		if n != 0 && addr.PageOffset() == 0 {
-			return syscall.ENOMEM
-		}
-		return err
+	if addr.PageOffset() != 0 {
+		return syscall.EINVAL
+	}
+	end, ok := addr.Add(n)
+	if ok {
+		end, ok = end.PageUp()
+	}
+	if !ok {
+		return syscall.ENOMEM
 	}
 	defer p.m.settle()
 	prot = prot.Effective()
+	r := mem.Range{Start: addr, End: end}
 	at := r.Start
 	for at < r.End {
 		v, ok := p.areas.Find(at)
@@ -206,11 +217,12 @@ func (p *Process) protect(r mem.Range, prot mem.Prot) error {
 
 // Brk moves the end of the heap to addr and returns where it is: addr, or
 // where it was if addr is below the heap's start or something is in the way
-// (bug 28 of CASES: growing over another mapping).
+// (bug 28 of CASES: growing over another mapping). A process that never exec'ed
+// has no heap; it is at 0.
 //
 // Compare Linux mm/mmap.c:brk.
 func (p *Process) Brk(addr mem.VirtAddr) mem.VirtAddr {
-	if addr < p.brkStart || addr >= StackTop {
+	if p.brkStart == 0 || addr < p.brkStart || addr >= StackTop {
 		return p.brk
 	}
 	old, _ := p.brk.PageUp()
@@ -232,7 +244,7 @@ func (p *Process) Brk(addr mem.VirtAddr) mem.VirtAddr {
 	return p.brk
 }
 
-// pageRange checks the range of munmap and mprotect: aligned, in user space.
+// pageRange checks the range of munmap: aligned, in user space.
 func pageRange(addr mem.VirtAddr, n uint64) (mem.Range, error) {
 	end, ok := addr.Add(n)
 	if ok {

@@ -45,8 +45,8 @@ type PageView struct {
 func (s *Set) View(addr mem.VirtAddr, w *PageView) bool {
 	page := mem.PageOf(addr)
 	*w = PageView{Addr: page.Start, Pieces: w.Pieces[:0]}
-	if v, ok := s.Find(page.Start); ok && v.End >= page.End {
-		w.add(&v, page)
+	if s.find(page.Start) && s.last.End >= page.End {
+		w.add(&s.last, page)
 		return true
 	}
 	for v := range s.Overlapping(page) {

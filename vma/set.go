@@ -37,8 +37,15 @@ func (s *Set) Len() int { return s.tree.Len() }
 
 // Find returns the area that holds addr.
 func (s *Set) Find(addr mem.VirtAddr) (VMA, bool) {
+	ok := s.find(addr)
+	return s.last, ok
+}
+
+// find makes the area that holds addr the one found last. It is false where
+// there is none.
+func (s *Set) find(addr mem.VirtAddr) bool {
 	if s.last.Contains(addr) {
-		return s.last, true
+		return true
 	}
 	found := false
 	s.tree.DescendLessOrEqual(VMA{Range: mem.Range{Start: addr}}, func(v VMA) bool {
@@ -47,7 +54,7 @@ func (s *Set) Find(addr mem.VirtAddr) (VMA, bool) {
 		}
 		return false
 	})
-	return s.last, found
+	return found
 }
 
 // FindBelow returns the last area that starts at or below addr.
@@ -76,6 +83,9 @@ func (s *Set) All() iter.Seq[VMA] {
 // ascending address. The set must not change meanwhile.
 func (s *Set) Overlapping(r mem.Range) iter.Seq[VMA] {
 	return func(yield func(VMA) bool) {
+		if r.Empty() {
+			return
+		}
 		from := VMA{Range: r}
 		if v, ok := s.FindBelow(r.Start); ok && v.End > r.Start {
 			from = v
@@ -194,6 +204,18 @@ func (s *Set) Covers(r mem.Range) bool {
 // them.
 func (s *Set) GapBelow(n uint64, bottom, top mem.VirtAddr, guard uint64) (mem.VirtAddr, bool) {
 	end := top
+	floor := func(v *VMA) mem.VirtAddr { // where room below v ends
+		low := v.Start.PageDown()
+		if v.Kind == Stack {
+			low -= min(low, mem.VirtAddr(guard))
+		}
+		return low
+	}
+	if above, fits := top.Add(guard); fits { // guards reach below top
+		for v := range s.Overlapping(mem.Range{Start: top, End: above}) {
+			end = min(end, floor(&v))
+		}
+	}
 	fit, ok := mem.VirtAddr(0), false
 	try := func(from mem.VirtAddr) bool {
 		if end > from && uint64(end-from) >= n {
@@ -204,20 +226,16 @@ func (s *Set) GapBelow(n uint64, bottom, top mem.VirtAddr, guard uint64) (mem.Vi
 		return ok
 	}
 	s.tree.DescendLessOrEqual(VMA{Range: mem.Range{Start: top}}, func(v VMA) bool {
-		if v.Start >= top && v.Kind != Stack {
+		if v.Start >= top { // seen above
 			return true
 		}
 		if v.End <= bottom {
 			return false
 		}
-		if up, fits := v.End.PageUp(); fits && try(max(up, bottom)) {
+		if up, fits := v.End.PageUp(); fits && try(up) {
 			return false
 		}
-		low := v.Start.PageDown()
-		if v.Kind == Stack {
-			low -= min(low, mem.VirtAddr(guard))
-		}
-		end = min(end, low)
+		end = min(end, floor(&v))
 		return true
 	})
 	if !ok {

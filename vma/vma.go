@@ -48,12 +48,12 @@ func (v *VMA) OffsetOf(addr mem.VirtAddr) int64 { return v.Offset + int64(addr-v
 // Name is the last column of /proc/PID/maps: the file, [heap], [stack], or
 // nothing.
 func (v *VMA) Name() string {
-	switch v.Kind {
-	case File:
+	switch {
+	case v.Kind == File && v.File != nil:
 		return v.File.Name()
-	case Heap:
+	case v.Kind == Heap:
 		return "[heap]"
-	case Stack:
+	case v.Kind == Stack:
 		return "[stack]"
 	}
 	return ""

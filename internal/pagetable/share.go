@@ -72,12 +72,15 @@ func (t *Tables) path(r *Root, addr mem.VirtAddr, level int) (nodeID, error) {
 		if e.IsHuge() {
 			panic("pagetable: path through a huge entry at " + addr.String())
 		}
-		var next nodeID
+		next := e.child()
+		if e != 0 && t.refs[next] == 1 {
+			id = next
+			continue
+		}
 		var err error
 		if e == 0 {
 			next, err = t.alloc()
 		} else {
-			next = e.child()
 			err = t.own(&next, l-1)
 		}
 		if err != nil {
@@ -87,6 +90,42 @@ func (t *Tables) path(r *Root, addr mem.VirtAddr, level int) (nodeID, error) {
 		id = next
 	}
 	return id, nil
+}
+
+// ownRange makes the nodes that hold entries of r the caller's alone; with
+// partly, only those of which r covers a part. It changes nothing that an access
+// can see: who must change all of r or nothing calls it first.
+func (t *Tables) ownRange(root *Root, r mem.Range, partly bool) error {
+	if err := t.own(&root.pgd, levelPGD); err != nil {
+		return err
+	}
+	return t.ownBelow(root.pgd, levelPGD, 0, r, partly)
+}
+
+// ownBelow works on a node that the caller owns and that starts at base.
+func (t *Tables) ownBelow(id nodeID, level int, base mem.VirtAddr, r mem.Range, partly bool) error {
+	for i := range t.slots(level, base, r) {
+		e := t.node(id)[i]
+		if e == 0 || e.IsHuge() {
+			continue
+		}
+		at := base + mem.VirtAddr(uint64(i)*span(level))
+		if partly && r.Covers(mem.Range{Start: at, End: at + mem.VirtAddr(span(level))}) {
+			continue
+		}
+		child := e.child()
+		if err := t.own(&child, level-1); err != nil {
+			return err
+		}
+		t.set(id, i, childEntry(child))
+		if level-1 == levelPTE {
+			continue
+		}
+		if err := t.ownBelow(child, level-1, at, r, partly); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // get takes a reference on what a leaf or huge entry names.

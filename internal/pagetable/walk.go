@@ -117,19 +117,21 @@ func (t *Tables) Split(r *Root, addr mem.VirtAddr) error {
 }
 
 // Clear drops all entries of the page-aligned range r. Huge entries that lie
-// partly in it must have been split. On ErrNoMemory a part may be cleared.
+// partly in it must have been split. On ErrNoMemory no entry is dropped.
 func (t *Tables) Clear(root *Root, r mem.Range) error {
 	if root.pgd == 0 || r.Empty() {
 		return nil
 	}
-	if err := t.own(&root.pgd, levelPGD); err != nil {
+	if err := t.ownRange(root, r, true); err != nil {
 		return err
 	}
-	return t.clear(root.pgd, levelPGD, 0, r)
+	t.clear(root.pgd, levelPGD, 0, r)
+	return nil
 }
 
-// clear works on a node that the caller owns and that starts at base.
-func (t *Tables) clear(id nodeID, level int, base mem.VirtAddr, r mem.Range) error {
+// clear works on a node that starts at base. The caller owns all nodes that r
+// covers in part.
+func (t *Tables) clear(id nodeID, level int, base mem.VirtAddr, r mem.Range) {
 	for i := range t.slots(level, base, r) {
 		e := t.node(id)[i]
 		if e == 0 {
@@ -146,37 +148,33 @@ func (t *Tables) clear(id nodeID, level int, base mem.VirtAddr, r mem.Range) err
 			panic("pagetable: clearing a part of a huge entry at " + at.String())
 		}
 		child := e.child()
-		if err := t.own(&child, level-1); err != nil {
-			return err
-		}
-		t.set(id, i, childEntry(child))
-		if err := t.clear(child, level-1, at, r); err != nil {
-			return err
-		}
+		t.clear(child, level-1, at, r)
 		if t.used[child] == 0 {
 			t.release(child)
 			t.set(id, i, 0)
 		}
 	}
-	return nil
 }
 
 // Update gives every mapped entry of the page-aligned range r the permission
 // prot. Write permission is given only to entries of shared mappings and to
 // those that have it already: all others get it by a CoW fault, which looks at
 // the references first (bug 19 of CASES). Huge entries that lie partly in r
-// must have been split. On ErrNoMemory a part may be changed.
+// must have been split. On ErrNoMemory no permission is changed.
 func (t *Tables) Update(root *Root, r mem.Range, prot mem.Prot) error {
 	if root.pgd == 0 || r.Empty() {
 		return nil
 	}
-	if err := t.own(&root.pgd, levelPGD); err != nil {
+	if err := t.ownRange(root, r, false); err != nil {
 		return err
 	}
-	return t.update(root.pgd, levelPGD, 0, r, prot)
+	t.update(root.pgd, levelPGD, 0, r, prot)
+	return nil
 }
 
-func (t *Tables) update(id nodeID, level int, base mem.VirtAddr, r mem.Range, prot mem.Prot) error {
+// update works on a node that starts at base. The caller owns all nodes that r
+// touches.
+func (t *Tables) update(id nodeID, level int, base mem.VirtAddr, r mem.Range, prot mem.Prot) {
 	for i := range t.slots(level, base, r) {
 		e := t.node(id)[i]
 		if e == 0 {
@@ -190,17 +188,9 @@ func (t *Tables) update(id nodeID, level int, base mem.VirtAddr, r mem.Range, pr
 			t.set(id, i, e.WithProt(grant))
 			continue
 		}
-		child := e.child()
-		if err := t.own(&child, level-1); err != nil {
-			return err
-		}
-		t.set(id, i, childEntry(child))
 		at := base + mem.VirtAddr(uint64(i)*span(level))
-		if err := t.update(child, level-1, at, r, prot); err != nil {
-			return err
-		}
+		t.update(e.child(), level-1, at, r, prot)
 	}
-	return nil
 }
 
 // slots yields the entries of a node at base that r overlaps.
@@ -247,12 +237,16 @@ func (t *Tables) Entries(root Root, r mem.Range) iter.Seq[Mapping] {
 
 func (t *Tables) entries(id nodeID, level int, base mem.VirtAddr, owned bool, r mem.Range, yield func(Mapping) bool) bool {
 	owned = owned && t.refs[id] == 1
-	n := t.node(id)
+	n, left := t.node(id), t.used[id]
 	for i := range t.slots(level, base, r) {
+		if left == 0 {
+			break
+		}
 		e := n[i]
 		if e == 0 {
 			continue
 		}
+		left--
 		at := base + mem.VirtAddr(uint64(i)*span(level))
 		if level == levelPTE || e.IsHuge() {
 			if !yield(Mapping{at, span(level), e, owned}) {
