@@ -3,6 +3,7 @@ package vm
 import (
 	"fmt"
 
+	"vmsim/internal/pagetable"
 	"vmsim/mem"
 )
 
@@ -114,32 +115,33 @@ func (p *Process) translate(addr mem.VirtAddr, a mem.Access) (mem.PFN, FaultKind
 	if pfn, ok := p.m.tlb.Lookup(p.tag, addr, protOf[a]); ok {
 		return pfn, NoFault, nil
 	}
-	if pfn, ok := p.walk(addr, a); ok {
+	pfn, e, ok := p.walk(addr, a)
+	if ok {
 		return pfn, NoFault, nil
 	}
-	kind, err := p.fault(addr, a)
+	kind, err := p.fault(addr, a, e)
 	if err != nil {
 		return mem.NoFrame, kind, err
 	}
-	pfn, ok := p.walk(addr, a)
-	if !ok {
+	if pfn, ok = p.m.tlb.Lookup(p.tag, addr, protOf[a]); !ok { // set has filled it
 		panic(fmt.Sprintf("vm: %v fault at %v resolved, but nothing permits it", a, addr))
 	}
 	return pfn, kind, nil
 }
 
-// walk looks addr up in the page table and fills the TLB. A write bit below a
-// shared node does not count.
-func (p *Process) walk(addr mem.VirtAddr, a mem.Access) (mem.PFN, bool) {
+// walk looks addr up in the page table and fills the TLB; it is false where the
+// entry that it found does not permit a. A write bit below a shared node does
+// not count.
+func (p *Process) walk(addr mem.VirtAddr, a mem.Access) (mem.PFN, pagetable.Entry, bool) {
 	e, owned := p.m.tables.Walk(p.root, addr)
 	prot := e.Prot()
 	if !owned && !e.IsShared() {
 		prot &^= mem.ProtWrite
 	}
 	if prot&protOf[a] == 0 {
-		return mem.NoFrame, false
+		return mem.NoFrame, e, false
 	}
 	pfn := e.Frame(addr)
 	p.m.tlb.Fill(p.tag, addr, pfn, prot)
-	return pfn, true
+	return pfn, e, true
 }

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"fmt"
 
 	"vmsim/internal/pagetable"
@@ -11,18 +12,25 @@ import (
 // Check verifies every invariant of every structure, and that they agree: each
 // frame has as many references as the page tables and the caches hold on it,
 // no entry grants more than the areas permit, nothing is mapped where no area
-// is, and no cached translation permits more than the page table.
+// is, who may write to a private page holds its frame alone, the zero page is
+// zero, and no cached translation permits more than the page table.
 func (m *Machine) Check() error {
 	if err := m.phys.Check(); err != nil {
 		return err
 	}
-	refs := make(map[mem.PFN]uint32, 1024)
+	m.refs = m.refs[:0]
 	ref := func(first mem.PFN, n int) {
+		for end := int(first) + n; len(m.refs) < end; {
+			m.refs = append(m.refs, 0)
+		}
 		for i := range mem.PFN(n) {
-			refs[first+i]++
+			m.refs[first+i]++
 		}
 	}
 	ref(m.zero, 1)
+	if !bytes.Equal(m.phys.Page(m.zero), zeros[:]) {
+		return fmt.Errorf("the zero page, frame %d, is not zero", m.zero)
+	}
 	if err := m.cache.Check(func(pfn mem.PFN) { ref(pfn, 1) }); err != nil {
 		return err
 	}
@@ -40,16 +48,22 @@ func (m *Machine) Check() error {
 	if err := m.tables.Check(roots, ref); err != nil {
 		return err
 	}
-	if used := m.phys.Frames() - m.phys.FreeFrames(); used != len(refs) {
-		return fmt.Errorf("%d frames are allocated, %d are referenced", used, len(refs))
-	}
-	for pfn, n := range refs {
-		if got := m.phys.Refs(pfn); got != n {
+	held := 0
+	for pfn, n := range m.refs {
+		if got := m.phys.Refs(mem.PFN(pfn)); got != n {
 			return fmt.Errorf("frame %d has %d references, %d are held", pfn, got, n)
 		}
+		if n > 0 {
+			held++
+		}
+	}
+	if used := m.phys.Frames() - m.phys.FreeFrames(); used != held {
+		return fmt.Errorf("%d frames are allocated, %d are referenced", used, held)
 	}
 	return nil
 }
+
+var zeros [mem.PageSize]byte
 
 // check verifies one address space.
 func (p *Process) check() error {
@@ -59,15 +73,26 @@ func (p *Process) check() error {
 	var v vma.PageView
 	for e := range p.m.tables.Entries(p.root, allUser) {
 		for at := e.Addr; at < e.Addr+mem.VirtAddr(e.Size); at += mem.PageSize {
-			if !p.areas.View(at, &v) {
+			// A page inside the area that the last one was in sees that alone.
+			if !v.First.Covers(mem.PageOf(at)) && !p.areas.View(at, &v) {
 				return fmt.Errorf("page %v is mapped where no area is", at)
 			}
 			if extra := e.Entry.Prot() &^ v.Prot; extra != 0 {
 				return fmt.Errorf("page %v: entry grants %v, areas permit %v", at, e.Entry.Prot(), v.Prot)
 			}
 		}
-		if e.Entry.Prot()&mem.ProtWrite != 0 && !e.Entry.IsShared() && p.m.cached(e.Entry.PFN()) {
-			return fmt.Errorf("page %v is writable, but its frame %d is in a cache", e.Addr, e.Entry.PFN())
+		pfn := e.Entry.PFN()
+		if e.Entry.IsSpecial() && pfn != p.m.zero {
+			return fmt.Errorf("page %v: frame %d is mapped as the zero page", e.Addr, pfn)
+		}
+		if e.Entry.Prot()&mem.ProtWrite == 0 || e.Entry.IsShared() {
+			continue
+		}
+		if p.m.cached(pfn) {
+			return fmt.Errorf("page %v is writable, but its frame %d is in a cache", e.Addr, pfn)
+		}
+		if n := p.m.phys.Refs(pfn); e.Entry.IsSpecial() || n != 1 {
+			return fmt.Errorf("page %v is writable, but its frame %d has %d references", e.Addr, pfn, n)
 		}
 	}
 	var err error

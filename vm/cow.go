@@ -33,7 +33,7 @@ func (p *Process) cowFault(v *vma.PageView, e pagetable.Entry) (resolution, erro
 	e, _ = m.tables.Walk(p.root, v.Addr)
 	if !e.Mapped() {
 		m.phys.Put(fresh)
-		return p.resolve(v, mem.Write)
+		return p.resolve(v, mem.Write, e)
 	}
 	from, to := e.PFN(), fresh
 	how := resolution{CoW, event.SourceCopy, from}

@@ -36,10 +36,10 @@ func (p *Process) Exec(prog Program) error {
 	if err != nil {
 		return err
 	}
-	p.replace(objects)
+	l := p.replace(objects)
 	var done event.ProcessExec
-	for _, o := range p.objects {
-		if err := p.warm(o, &done); err != nil {
+	for i, o := range p.objects {
+		if err := p.warm(o, l.areas[i], &done); err != nil {
 			if isNoMemory(err) {
 				return p.oom(0)
 			}
@@ -65,7 +65,7 @@ func (m *Machine) Boot(prog *Program) (*Process, error) {
 			return nil, err
 		}
 	}
-	p := m.newProcess()
+	p := m.newProcess(vma.New())
 	if prog != nil {
 		p.replace(objects)
 	}
@@ -108,43 +108,25 @@ func (m *Machine) place(prog Program) ([]Object, error) {
 }
 
 // replace gives p the areas of new objects and a stack, and empty tables.
-func (p *Process) replace(objects []Object) {
+func (p *Process) replace(objects []Object) *mapped {
 	m := p.m
 	m.tables.Free(&p.root)
 	p.flushTLB()
+	l := m.layoutOf(objects)
 	old := p.sharedAnon
-	p.areas, p.objects, p.sharedAnon = vma.New(), objects, false
+	p.areas, p.objects, p.sharedAnon = l.set.Clone(), objects, false
 	if old {
 		m.reapAnonymous()
 	}
-	for _, o := range objects {
-		for _, v := range layout(o.Image, o.Bias, m.cache.Open(o.Image.File)) {
-			p.mustInsert(v)
-		}
-	}
-	p.mustInsert(vma.VMA{
-		Range: mem.Range{Start: StackTop - stackInitial, End: StackTop},
-		Prot:  objects[0].Image.StackProt, Kind: vma.Stack,
-	})
 	p.brkStart = objects[0].Extent().End
 	p.brk = p.brkStart
 	p.ip = objects[len(objects)-1].Entry() // the interpreter's, where there is one
+	return l
 }
 
-func (p *Process) mustInsert(v vma.VMA) {
-	if err := p.areas.Insert(v); err != nil {
-		panic("vm: " + err.Error())
-	}
-}
-
-// warm maps what the caches hold of an object: window by window where file
-// bytes are.
-func (p *Process) warm(o Object, done *event.ProcessExec) error {
-	var areas []vma.VMA
-	for v := range p.areas.Overlapping(o.Extent()) {
-		// Fillers of two objects side by side are one area: take o's part.
-		areas = append(areas, v.Clip(o.Extent()))
-	}
+// warm maps what the caches hold of an object with these areas: window by window
+// where file bytes are.
+func (p *Process) warm(o Object, areas []vma.VMA, done *event.ProcessExec) error {
 	next := mem.VirtAddr(0) // windows below are done
 	for i := range areas {
 		f := areas[i].FileRange()

@@ -11,15 +11,15 @@ import (
 	"vmsim/vma"
 )
 
-// fault resolves an access that the page table does not permit, allocating or
-// copying at most one frame.
+// fault resolves an access that e, the page-table entry for addr, does not
+// permit, allocating or copying at most one frame.
 //
 // It returns *Segfault where no area holds addr or its page does not permit
 // the access, *OOMKill where no frame could be had, or the wrapped error of a
 // file read. On an error the page table is unchanged.
 //
 // Compare Linux mm/memory.c:handle_mm_fault, arch/x86/mm/fault.c.
-func (p *Process) fault(addr mem.VirtAddr, a mem.Access) (FaultKind, error) {
+func (p *Process) fault(addr mem.VirtAddr, a mem.Access, e pagetable.Entry) (FaultKind, error) {
 	v := &p.view
 	if !p.areas.View(addr, v) && !(p.growStack(addr) && p.areas.View(addr, v)) {
 		return NoFault, p.refuse(addr, a, false)
@@ -27,7 +27,7 @@ func (p *Process) fault(addr mem.VirtAddr, a mem.Access) (FaultKind, error) {
 	if !v.Prot.Allows(a) {
 		return NoFault, p.refuse(addr, a, true)
 	}
-	how, err := p.resolve(v, a)
+	how, err := p.resolve(v, a, e)
 	if err != nil {
 		return NoFault, p.unresolved(addr, a, err)
 	}
@@ -49,9 +49,8 @@ type resolution struct {
 	from   mem.PFN // copied from, with SourceCopy and SourceCacheCopy
 }
 
-// resolve picks the case. v is p's view of the page.
-func (p *Process) resolve(v *vma.PageView, a mem.Access) (resolution, error) {
-	e, _ := p.m.tables.Walk(p.root, v.Addr)
+// resolve picks the case. v is p's view of the page, e its entry.
+func (p *Process) resolve(v *vma.PageView, a mem.Access, e pagetable.Entry) (resolution, error) {
 	switch {
 	case e.Mapped() && a == mem.Write && !e.IsShared():
 		return p.cowFault(v, e)
@@ -177,16 +176,15 @@ func (p *Process) install(v *vma.PageView, pfn mem.PFN, prot mem.Prot) error {
 	return err
 }
 
-// set makes e the entry of a page, in place of what was there.
+// set makes e the entry of a page, in place of what was there, and its
+// translation the one in the TLB. The path is p's own then: e grants what it says.
 func (p *Process) set(addr mem.VirtAddr, e pagetable.Entry) error {
 	old, err := p.m.tables.Set(&p.root, addr, e)
 	if err != nil {
 		return err
 	}
-	if old.Mapped() {
-		p.m.tables.Put(old)
-		p.m.tlb.Invalidate(p.tag, addr)
-	}
+	p.m.tables.Put(old)
+	p.m.tlb.Fill(p.tag, addr, e.PFN(), e.Prot())
 	return nil
 }
 
@@ -207,15 +205,17 @@ func (p *Process) growStack(addr mem.VirtAddr) bool {
 }
 
 func (p *Process) count(k FaultKind) {
-	for _, f := range []*Faults{&p.Faults, &p.m.stats.Faults} {
-		switch k {
-		case Minor:
-			f.Minor++
-		case Major:
-			f.Major++
-		case CoW:
-			f.CoW++
-		}
+	all := &p.m.stats.Faults
+	switch k {
+	case Minor:
+		p.Faults.Minor++
+		all.Minor++
+	case Major:
+		p.Faults.Major++
+		all.Major++
+	case CoW:
+		p.Faults.CoW++
+		all.CoW++
 	}
 }
 

@@ -11,8 +11,7 @@ import "vmsim/internal/event"
 //
 // Compare Linux kernel/fork.c:dup_mmap.
 func (p *Process) Fork() *Process {
-	c := p.m.newProcess()
-	c.areas = p.areas.Clone()
+	c := p.m.newProcess(p.areas.Clone())
 	c.root = p.m.tables.Fork(p.root)
 	c.ip, c.brkStart, c.brk = p.ip, p.brkStart, p.brk
 	c.objects, c.sharedAnon = p.objects, p.sharedAnon

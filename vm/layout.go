@@ -9,6 +9,57 @@ import (
 	"vmsim/vma"
 )
 
+// mapped is the memory of a program right after exec.
+type mapped struct {
+	set   *vma.Set    // the areas of all objects and the stack; to be cloned
+	areas [][]vma.VMA // of each object; in set, fillers side by side are one
+}
+
+// layoutKey says what a mapped was made of: where objects go follows from that.
+// A file whose content changed has another number.
+type layoutKey struct {
+	images  [2]*loader.Image
+	fileNos [2]uint32
+}
+
+// maxLayouts bounds how many programs a machine remembers the layout of.
+const maxLayouts = 64
+
+// layoutOf returns the areas of a program. They are laid out once: to clone them
+// is much cheaper than to insert them.
+func (m *Machine) layoutOf(objects []Object) *mapped {
+	var key layoutKey
+	for i, o := range objects {
+		key.images[i], key.fileNos[i] = o.Image, m.cache.Open(o.Image.File)
+	}
+	if l, ok := m.layouts[key]; ok {
+		return l
+	}
+	l := &mapped{set: vma.New()}
+	for i, o := range objects {
+		areas := layout(o.Image, o.Bias, key.fileNos[i])
+		for _, v := range areas {
+			mustInsert(l.set, v)
+		}
+		l.areas = append(l.areas, areas)
+	}
+	mustInsert(l.set, vma.VMA{
+		Range: mem.Range{Start: StackTop - stackInitial, End: StackTop},
+		Prot:  objects[0].Image.StackProt, Kind: vma.Stack,
+	})
+	if len(m.layouts) >= maxLayouts {
+		clear(m.layouts)
+	}
+	m.layouts[key] = l
+	return l
+}
+
+func mustInsert(s *vma.Set, v vma.VMA) {
+	if err := s.Insert(v); err != nil {
+		panic("vm: " + err.Error())
+	}
+}
+
 // layout returns the areas of an image at a load bias, by ascending address:
 // the kevlar profile's. Each segment is the area [p_vaddr, p_vaddr+p_memsz);
 // anonymous fillers take the head of the first page, the tail of the last, and

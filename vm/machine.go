@@ -62,9 +62,11 @@ type Machine struct {
 	zero      mem.PFN // the shared zero page
 
 	procs   map[int]*Process
+	layouts map[layoutKey]*mapped
 	lastPID int
 	stats   Stats
-	sweep   sweep // where reclaim goes on unmapping
+	sweep   sweep    // where reclaim goes on unmapping
+	refs    []uint32 // by frame; scratch of Check
 }
 
 // Stats counts what the machine did since New or Reset.
@@ -126,7 +128,8 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{cfg: cfg, phys: ram, tables: tables, cache: pagecache.New(ram),
-		huge: hugepage.NewCache(ram), procs: map[int]*Process{}}
+		huge: hugepage.NewCache(ram), procs: map[int]*Process{},
+		layouts: map[layoutKey]*mapped{}}
 	m.assembler = hugepage.NewAssembler(ram, m.cache, cfg.Policy)
 	m.boot()
 	return m, nil
@@ -154,6 +157,7 @@ func (m *Machine) Reset() {
 	}
 	m.huge.Reset()
 	m.cache.Reset()
+	clear(m.layouts) // they name files by number
 	m.phys.Put(m.zero)
 	if leaked := m.phys.Frames() - m.phys.FreeFrames(); leaked != 0 {
 		panic(fmt.Sprintf("vm: %d frames leaked", leaked))

@@ -56,7 +56,7 @@ func (p *Process) Mmap(a Mapping) (mem.VirtAddr, error) {
 	if err := p.unmap(r); err != nil {
 		return 0, err
 	}
-	p.mustInsert(p.mappingArea(a, r))
+	mustInsert(p.areas, p.mappingArea(a, r))
 	p.m.settle()
 	return at, nil
 }
@@ -233,7 +233,7 @@ func (p *Process) Brk(addr mem.VirtAddr) mem.VirtAddr {
 		if p.areas.Mapped(grown) {
 			return p.brk
 		}
-		p.mustInsert(vma.VMA{Range: grown, Prot: mem.ProtRead | mem.ProtWrite, Kind: vma.Heap})
+		mustInsert(p.areas, vma.VMA{Range: grown, Prot: mem.ProtRead | mem.ProtWrite, Kind: vma.Heap})
 	case end < old:
 		if p.unmap(mem.Range{Start: end, End: old}) != nil {
 			return p.brk

@@ -61,9 +61,9 @@ func (o Object) Extent() mem.Range {
 // Entry returns the address of the object's first instruction.
 func (o Object) Entry() mem.VirtAddr { return mem.VirtAddr(o.Image.Entry + o.Bias) }
 
-func (m *Machine) newProcess() *Process {
+func (m *Machine) newProcess(areas *vma.Set) *Process {
 	m.lastPID++
-	p := &Process{PID: m.lastPID, m: m, areas: vma.New(), tag: m.tlb.NewTag()}
+	p := &Process{PID: m.lastPID, m: m, areas: areas, tag: m.tlb.NewTag()}
 	m.procs[p.PID] = p
 	return p
 }

@@ -1,0 +1,662 @@
+package vm
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"vmsim/hugepage"
+	"vmsim/internal/elfgen"
+	"vmsim/internal/event"
+	"vmsim/mem"
+)
+
+// modelOps is how many operations TestModel makes. The full size is a million:
+//
+//	go test ./vm -run TestModel -vm.ops=1000000 -timeout=1h
+var modelOps = flag.Int("vm.ops", 50_000, "operations of the model test; 1000000 is the full size")
+
+// opsPerCheck is the mean length of a sequence of operations on one machine.
+const opsPerCheck = 400
+
+// TestModel runs random operations on a machine and on a plain model of it (one
+// record a page), compares every answer and every byte, and checks all
+// structures after each operation. The seed is logged, and -rapid.seed sets it.
+func TestModel(t *testing.T) {
+	all := mustPrograms(t)
+	seen := map[string]int{}
+	base := rapidSeed(t)
+	for round := uint64(0); seen["operation"] < *modelOps; round++ {
+		setFlag(t, "rapid.seed", base+round)
+		setFlag(t, "rapid.steps", opsPerCheck)
+		setFlag(t, "rapid.checks", uint64((*modelOps-seen["operation"])/opsPerCheck+1))
+		t.Logf("round %d: -rapid.seed=%d", round, base+round)
+		rapid.Check(t, func(t *rapid.T) { runModel(t, all, seen) })
+	}
+	t.Logf("%v", seen)
+	if *modelOps < 50_000 {
+		return
+	}
+	for _, what := range []string{
+		"fork", "exec", "exec no room", "exit", "boot", "read", "write", "touch", "mmap", "munmap", "mprotect", "brk",
+		"no fault", "minor", "major", "cow", "SEGV_MAPERR", "SEGV_ACCERR", "stack growth", "shared between processes",
+		"EINVAL", "ENOMEM", "EEXIST", "EACCES", "EOVERFLOW",
+		"Assembled", "FromCache", "FromFile", "HugeMapped", "HugeScattered", "Splits", "Prefaulted", "OOMKills",
+		"ReclaimUnmaps", "HugeEvicted", "cache evictions",
+	} {
+		if seen[what] == 0 {
+			t.Errorf("never happened: %s", what)
+		}
+	}
+}
+
+// rapidSeed returns the seed from the command line, or one of the clock.
+func rapidSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed, err := strconv.ParseUint(flag.Lookup("rapid.seed").Value.String(), 0, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	return seed
+}
+
+// setFlag sets a flag of rapid, which has no other way, for this test.
+func setFlag(t *testing.T, name string, value uint64) {
+	t.Helper()
+	old := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, strconv.FormatUint(value, 10)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { flag.Set(name, old) })
+}
+
+// model is a machine, and what it must look like.
+type model struct {
+	t       *rapid.T
+	m       *Machine
+	all     []program
+	files   []modelFile
+	witness *witness
+	procs   []*modelProc
+	seen    map[string]int
+	oom     error // what was wrong with an out-of-memory kill
+}
+
+type modelProc struct {
+	*plain
+	p *Process
+}
+
+// modelFile is a file for mmap.
+type modelFile struct {
+	mem.File
+	data []byte
+}
+
+// rewritten is a file with the identity of another one and a new content.
+type rewritten struct {
+	*mem.BytesFile
+	id         mem.FileID
+	generation uint64
+}
+
+func (r rewritten) Identity() mem.FileID { return r.id }
+func (r rewritten) Generation() uint64   { return r.generation }
+
+// modelFiles returns files to map: an odd size, three contents of one file, and
+// the programs with small files, whose cached pages exec and mmap then share.
+func modelFiles(all []program) []modelFile {
+	var files []modelFile
+	odd := make([]byte, 9*mem.PageSize+123)
+	elfgen.Pattern(1<<20, odd)
+	files = append(files, modelFile{mem.NewBytesFile("odd", odd), odd})
+	id := mem.NewBytesFile("rewritten", nil).Identity()
+	for g := range uint64(3) {
+		data := make([]byte, (3+int(g))*mem.PageSize)
+		elfgen.Pattern(int64(g+2)<<20, data)
+		files = append(files, modelFile{rewritten{mem.NewBytesFile("rewritten", data), id, g}, data})
+	}
+	for _, p := range all {
+		if f := p.prog.Image.File; p.prog.Interp == nil && f.Size() < 2<<20 {
+			data := make([]byte, f.Size())
+			if _, err := f.ReadAt(data, 0); err == nil {
+				files = append(files, modelFile{f, data})
+			}
+		}
+	}
+	return files
+}
+
+var (
+	opGen        = rapid.SampledFrom(weighted("write", 6, "touch", 6, "read", 4, "fork", 4, "mmap", 4, "munmap", 2, "mprotect", 3, "exec", 3, "exit", 2, "brk", 2, "compare", 2))
+	accessGen    = rapid.SampledFrom([]mem.Access{mem.Read, mem.Write, mem.Exec})
+	protGen      = rapid.SampledFrom([]mem.Prot{rw, ro, rx, mem.ProtNone, rwx, mem.ProtWrite, mem.ProtExec})
+	placeGen     = rapid.SampledFrom(weighted("mapped", 9, "edge", 3, "stack", 2, "wild", 1))
+	memoryGen    = rapid.SampledFrom([]uint64{4 << 20, 8 << 20, 12 << 20, 24 << 20})
+	thresholdGen = rapid.SampledFrom([]int{0, 1, 16, hugepage.DefaultThreshold, 600})
+	wildGen      = rapid.SampledFrom([]mem.VirtAddr{0, mem.PageSize, 0x400000, PIEBase - 1, MmapBase, StackTop - 1, StackTop,
+		StackTop + mem.PageSize, 1 << 47, 1 << 63, ^mem.VirtAddr(0) - mem.PageSize, ^mem.VirtAddr(0)})
+)
+
+// weighted repeats each name as often as the number behind it says, in turns:
+// rapid prefers what comes first.
+func weighted(pairs ...any) []string {
+	var out []string
+	for turn, more := 0, true; more; turn++ {
+		more = false
+		for i := 0; i < len(pairs); i += 2 {
+			if turn < pairs[i+1].(int) {
+				out, more = append(out, pairs[i].(string)), true
+			}
+		}
+	}
+	return out
+}
+
+// maxProcs bounds the processes of a model.
+const maxProcs = 8
+
+func runModel(t *rapid.T, all []program, seen map[string]int) {
+	s := &model{t: t, all: all, files: modelFiles(all), witness: newWitness(all), seen: seen}
+	policy, err := hugepage.NewKevlar(thresholdGen.Draw(t, "threshold"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Memory: memoryGen.Draw(t, "memory"), Policy: policy, Inspector: s.witness}
+	if rapid.Bool().Draw(t, "fortress") {
+		cfg.Hardening = Fortress
+	}
+	if rapid.Bool().Draw(t, "events") {
+		cfg.Events, cfg.Digest = event.Func(s.event), true
+	}
+	if s.m, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer s.m.Close()
+	t.Repeat(map[string]func(*rapid.T){"": s.check, "op": s.op})
+	s.m.cfg.Hardening = Default // one check for all that follows
+	for _, p := range slices.Clone(s.procs) {
+		s.compare(p, true)
+	}
+	s.check(t)
+	s.addStats()
+	s.m.Reset() // panics on a leak
+	if s.m.FreeFrames() != s.m.Frames()-1 {
+		t.Fatalf("%d of %d frames free after Reset", s.m.FreeFrames(), s.m.Frames())
+	}
+	s.procs = nil
+	s.check(t)
+}
+
+// event looks at the machine in the moment of a kill: nothing may be left that
+// reclaim could free.
+func (s *model) event(e event.Event) {
+	if e.Type() != (event.OOMKill{}).Type() || s.oom != nil {
+		return
+	}
+	// One page: the source of the copy that failed was pinned.
+	if n := s.m.FreeFrames(); n > 0 {
+		s.oom = fmt.Errorf("killed with %d frames free", n)
+	} else if n := s.m.cache.Evict(s.m.Frames()); n > 1 {
+		s.oom = fmt.Errorf("killed with %d pages in the page cache that nobody maps", n)
+	} else if n := s.m.huge.Evict(s.m.Frames()); n > 0 {
+		s.oom = fmt.Errorf("killed with %d huge pages that nobody maps", n)
+	} else if n := s.m.unmap(1); n > 0 {
+		s.oom = fmt.Errorf("killed with %d cached pages mapped", n)
+	}
+}
+
+// addStats adds the machine's counters to seen.
+func (s *model) addStats() {
+	v := reflect.ValueOf(s.m.Stats())
+	for i := range v.NumField() {
+		if f := v.Field(i); f.CanInt() {
+			s.seen[v.Type().Field(i).Name] += int(f.Int())
+		}
+	}
+	s.seen["cache evictions"] += s.m.CacheStats().Evicted
+}
+
+func (s *model) check(t *rapid.T) {
+	if err := s.m.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if s.witness.first != nil {
+		t.Fatalf("inspector: %v", s.witness.first)
+	}
+	if s.oom != nil {
+		t.Fatal(s.oom)
+	}
+	s.checkShared(t)
+	if got, want := len(s.m.Processes()), len(s.procs); got != want {
+		t.Fatalf("%d processes, want %d", got, want)
+	}
+	for _, p := range s.procs {
+		if q, ok := s.m.Process(p.p.PID); !ok || q != p.p {
+			t.Fatalf("process %d is gone", p.p.PID)
+		}
+	}
+}
+
+// checkShared looks for shared anonymous memory that no process maps.
+func (s *model) checkShared(t *rapid.T) {
+	used := map[uint32]bool{}
+	for _, p := range s.procs {
+		for v := range p.p.Areas() {
+			used[v.FileNo] = true
+		}
+	}
+	s.m.cache.DropAnonymous(func(no uint32) bool {
+		if !used[no] {
+			t.Fatalf("shared memory %d is still there, and nobody maps it", no)
+		}
+		return false
+	})
+}
+
+// op makes one operation.
+func (s *model) op(t *rapid.T) {
+	s.t = t
+	s.seen["operation"]++
+	if len(s.procs) == 0 {
+		s.boot()
+		return
+	}
+	p := s.procs[s.draw("process", 0, len(s.procs)-1)]
+	name := opGen.Draw(t, "operation")
+	s.seen[name]++
+	map[string]func(*modelProc){
+		"touch": s.touch, "read": s.read, "write": s.write, "fork": s.fork, "exec": s.exec, "mmap": s.mmap,
+		"munmap": s.munmap, "mprotect": s.mprotect, "brk": s.setBrk, "exit": s.exit,
+		"compare": func(p *modelProc) { s.compare(p, s.draw("fault in", 0, 7) == 7) },
+	}[name](p)
+}
+
+func (s *model) draw(label string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(s.t, label) }
+
+// uniform is draw without rapid's preference for what is near lo.
+func (s *model) uniform(label string, lo, hi int) int {
+	n := s.draw(label, lo, hi)
+	if rapid.Bool().Draw(s.t, label+" from the end") {
+		return hi - (n - lo)
+	}
+	return n
+}
+
+// drop takes a process out of the model.
+func (s *model) drop(p *modelProc) {
+	for i := range s.procs {
+		if s.procs[i] == p {
+			s.procs = append(s.procs[:i:i], s.procs[i+1:]...)
+			return
+		}
+	}
+}
+
+// killed reports whether err is the kill of p, which is then dropped.
+func (s *model) killed(p *modelProc, err error) bool {
+	var oom *OOMKill
+	if !errors.As(err, &oom) {
+		return false
+	}
+	if oom.PID != p.p.PID {
+		s.t.Fatalf("process %d was killed in the place of %d", oom.PID, p.p.PID)
+	}
+	s.drop(p)
+	return true
+}
+
+// program draws one.
+func (s *model) program() *program {
+	return &s.all[s.uniform("program", 0, len(s.all)-1)]
+}
+
+func (s *model) boot() {
+	s.seen["boot"]++
+	p := &modelProc{plain: &plain{}}
+	var prog *program
+	var arg *Program
+	if rapid.Bool().Draw(s.t, "with a program") {
+		prog = s.program()
+		arg = &prog.prog
+	}
+	q, err := s.m.Boot(arg)
+	switch {
+	case prog != nil && prog.noRoom:
+		if !errors.Is(err, ErrNoRoom) {
+			s.t.Fatalf("boot %s: %v, want %v", prog.name, err, ErrNoRoom)
+		}
+		return
+	case err != nil:
+		s.t.Fatalf("boot: %v", err)
+	case prog != nil:
+		p.plain.exec(prog)
+	}
+	p.p = q
+	s.procs = append(s.procs, p)
+}
+
+func (s *model) fork(p *modelProc) {
+	if len(s.procs) >= maxProcs {
+		s.exit(p)
+		return
+	}
+	s.procs = append(s.procs, &modelProc{p.plain.fork(), p.p.Fork()})
+}
+
+func (s *model) exec(p *modelProc) {
+	prog := s.program()
+	err := p.p.Exec(prog.prog)
+	switch {
+	case s.killed(p, err):
+	case prog.noRoom:
+		s.seen["exec no room"]++
+		if !errors.Is(err, ErrNoRoom) {
+			s.t.Fatalf("exec %s: %v, want %v", prog.name, err, ErrNoRoom)
+		}
+	case err != nil:
+		s.t.Fatalf("exec %s: %v", prog.name, err)
+	default:
+		p.plain.exec(prog)
+		if got, want := p.p.IP(), prog.images[len(prog.images)-1].entry; got != want {
+			s.t.Fatalf("exec %s: IP %v, want %v", prog.name, got, want)
+		}
+	}
+}
+
+func (s *model) exit(p *modelProc) {
+	if rapid.Bool().Draw(s.t, "killed") {
+		p.p.Kill("segv")
+	} else {
+		p.p.Exit()
+	}
+	s.drop(p)
+}
+
+// addr draws an address: most often in a page of p, and then more often than not
+// in one that permits a; sometimes beside one, in reach of the stack, or
+// anywhere.
+func (s *model) addr(p *modelProc, a mem.Access) mem.VirtAddr {
+	place := placeGen.Draw(s.t, "place")
+	off := mem.VirtAddr(s.uniform("offset", 0, mem.PageSize-1))
+	switch {
+	case place == "stack":
+		n := s.draw("pages below the top", 1, 60)
+		if n == 60 && s.draw("deep", 0, 3) == 0 {
+			n = StackLimit/mem.PageSize + s.draw("beyond the limit", 0, 2)
+		}
+		return StackTop - mem.VirtAddr(n*mem.PageSize) + off
+	case place == "wild" || len(p.pages) == 0:
+		return wildGen.Draw(s.t, "address")
+	}
+	i := s.uniform("page", 0, len(p.pages)-1)
+	if place == "edge" {
+		return p.pages[i].at + mem.VirtAddr(s.draw("pages off", -2, 2)*mem.PageSize) + off
+	}
+	if s.draw("any permission", 0, 3) != 3 {
+		for n := 0; n < len(p.pages) && !p.pages[i].prot.Allows(a); n++ {
+			i = (i + 1) % len(p.pages)
+		}
+	}
+	return p.pages[i].at + off
+}
+
+// outcome compares the error of an access with the model's. It is false where
+// the access failed.
+func (s *model) outcome(p *modelProc, addr mem.VirtAddr, a mem.Access, err error) (*plainPage, bool) {
+	if s.killed(p, err) {
+		return nil, false
+	}
+	before := len(p.pages)
+	page, code := p.access(addr, a)
+	if len(p.pages) > before {
+		s.seen["stack growth"]++
+	}
+	got := ""
+	var segv *Segfault
+	if errors.As(err, &segv) {
+		got = segv.Code()
+		if segv.Addr != addr || segv.Access != a {
+			s.t.Fatalf("%v at %v: %v", a, addr, err)
+		}
+	} else if err != nil {
+		s.t.Fatalf("%v at %v: %v", a, addr, err)
+	}
+	if got != code {
+		s.t.Fatalf("process %d: %v at %v: %q, want %q", p.p.PID, a, addr, got, code)
+	}
+	if code != "" {
+		s.seen[code]++
+	}
+	return page, code == ""
+}
+
+func (s *model) touch(p *modelProc) {
+	a := accessGen.Draw(s.t, "access")
+	addr := s.addr(p, a)
+	kind, err := p.p.Touch(addr, a)
+	if _, ok := s.outcome(p, addr, a, err); !ok {
+		return
+	}
+	s.seen[map[FaultKind]string{NoFault: "no fault", Minor: "minor", Major: "major", CoW: "cow"}[kind]]++
+	if kind, err := p.p.Touch(addr, a); kind != NoFault || err != nil {
+		s.t.Fatalf("process %d: %v at %v again: %v, %v", p.p.PID, a, addr, kind, err)
+	}
+	if a == mem.Exec && p.p.IP() != addr {
+		s.t.Fatalf("IP is %v after a fetch at %v", p.p.IP(), addr)
+	}
+}
+
+// span cuts [addr, addr+n) at page boundaries.
+func span(addr mem.VirtAddr, n int) (parts []mem.Range) {
+	for n > 0 {
+		k := min(n, mem.PageSize-addr.PageOffset())
+		parts = append(parts, mem.Range{Start: addr, End: addr + mem.VirtAddr(k)})
+		addr, n = addr+mem.VirtAddr(k), n-k
+	}
+	return parts
+}
+
+func (s *model) read(p *modelProc) {
+	addr, b := s.addr(p, mem.Read), make([]byte, s.draw("length", 0, 3*mem.PageSize))
+	err := p.p.Read(addr, b)
+	at := 0
+	for _, r := range span(addr, len(b)) {
+		var here error
+		if failedAt(err, r.Start) {
+			here = err
+		}
+		page, ok := s.outcome(p, r.Start, mem.Read, here)
+		if !ok {
+			return
+		}
+		n := int(r.Len())
+		if e := sameBytes(b[at:at+n], page.bytes()[r.Start.PageOffset():][:n]); e != nil {
+			s.t.Fatalf("process %d: read at %v: %v", p.p.PID, r.Start, e)
+		}
+		at += n
+	}
+	if err != nil {
+		s.t.Fatalf("read %d bytes at %v: %v", len(b), addr, err)
+	}
+}
+
+// failedAt reports whether err is that of an access to addr.
+func failedAt(err error, addr mem.VirtAddr) bool {
+	var segv *Segfault
+	var oom *OOMKill
+	switch {
+	case errors.As(err, &segv):
+		return segv.Addr == addr
+	case errors.As(err, &oom):
+		return oom.Addr == addr
+	}
+	return err != nil
+}
+
+func (s *model) write(p *modelProc) {
+	addr, b := s.addr(p, mem.Write), make([]byte, s.draw("length", 0, 3*mem.PageSize))
+	r := rand.New(rand.NewPCG(uint64(s.draw("bytes", 1, 1<<20)), 0))
+	for i := range b {
+		b[i] = byte(r.Uint32() >> 7)
+	}
+	_, err := p.p.Write(addr, b)
+	data := b
+	for _, r := range span(addr, len(b)) {
+		var here error
+		if failedAt(err, r.Start) {
+			here = err
+		}
+		page, ok := s.outcome(p, r.Start, mem.Write, here)
+		if !ok {
+			return
+		}
+		page.write(r.Start.PageOffset(), data[:r.Len()])
+		data = data[r.Len():]
+		if page.object != nil && len(s.procs) > 1 {
+			s.seen["shared between processes"]++
+		}
+	}
+	if err != nil {
+		s.t.Fatalf("write %d bytes at %v: %v", len(b), addr, err)
+	}
+}
+
+// errno compares the errors of a system call.
+func (s *model) errno(what string, got, want error) {
+	if got != want {
+		s.t.Fatalf("%s: %v, want %v", what, got, want)
+	}
+	if want != nil {
+		s.seen[map[error]string{syscall.EINVAL: "EINVAL", syscall.ENOMEM: "ENOMEM", syscall.EEXIST: "EEXIST",
+			syscall.EACCES: "EACCES", syscall.EOVERFLOW: "EOVERFLOW"}[want]]++
+	}
+}
+
+// length draws a size in bytes: pages, seldom a broken one.
+func (s *model) length() uint64 {
+	switch s.draw("kind of length", 0, 30) {
+	case 30:
+		return rapid.SampledFrom([]uint64{0, 1 << 47, 1 << 63, ^uint64(0), ^uint64(0) - mem.PageSize + 1}).Draw(s.t, "length")
+	case 29:
+		return uint64(s.draw("length", 0, 2000) * mem.PageSize)
+	case 28:
+		return uint64(s.draw("length", 1, 20*mem.PageSize))
+	}
+	return uint64(s.draw("length", 1, 24) * mem.PageSize)
+}
+
+// start draws the start of a range for a system call: a page of p or near one.
+func (s *model) start(p *modelProc) mem.VirtAddr {
+	a := s.addr(p, mem.Read)
+	if s.draw("aligned", 0, 15) == 15 {
+		return a
+	}
+	return a.PageDown()
+}
+
+func (s *model) mmap(p *modelProc) {
+	a := Mapping{Len: s.length(), Prot: protGen.Draw(s.t, "protection"), Shared: rapid.Bool().Draw(s.t, "shared")}
+	var data []byte
+	if rapid.Bool().Draw(s.t, "of a file") {
+		f := s.files[s.uniform("file", 0, len(s.files)-1)]
+		a.File, data = f.File, f.data
+		a.Offset = int64(s.draw("offset", 0, int(f.Size()/mem.PageSize)+1) * mem.PageSize)
+		switch s.draw("odd offset", 0, 40) {
+		case 40:
+			a.Offset++
+		case 39:
+			a.Offset = -mem.PageSize
+		case 38:
+			a.Offset = 1<<63 - mem.PageSize
+		}
+	}
+	switch s.draw("placement", 0, 4) {
+	case 1:
+		a.Addr = s.start(p)
+	case 2:
+		a.Addr, a.Fixed = s.start(p), true
+	case 3:
+		a.Addr, a.Fixed, a.NoReplace = s.start(p), true, true
+	case 4:
+		a.Addr = MmapBase - mem.VirtAddr(s.draw("hint", 0, 64)*mem.PageSize)
+	}
+	got, err := p.p.Mmap(a)
+	want, wantErr := p.plain.mmap(a, data)
+	s.errno(fmt.Sprintf("mmap %+v", a), err, wantErr)
+	if got != want {
+		s.t.Fatalf("mmap %+v: at %v, want %v", a, got, want)
+	}
+}
+
+func (s *model) munmap(p *modelProc) {
+	addr, n := s.start(p), s.length()
+	s.errno(fmt.Sprintf("munmap %v, %#x", addr, n), p.p.Munmap(addr, n), p.plain.munmap(addr, n))
+}
+
+func (s *model) mprotect(p *modelProc) {
+	addr, n, prot := s.start(p), s.length(), protGen.Draw(s.t, "protection")
+	s.errno(fmt.Sprintf("mprotect %v, %#x, %v", addr, n, prot), p.p.Mprotect(addr, n, prot), p.plain.mprotect(addr, n, prot))
+}
+
+func (s *model) setBrk(p *modelProc) {
+	addr := p.brk + mem.VirtAddr(s.draw("pages", -8, 12)*mem.PageSize+s.draw("bytes", -9, 9))
+	if s.draw("odd", 0, 15) == 15 {
+		addr = s.addr(p, mem.Read)
+		if addr < StackTop && addr > p.brk+1<<24 {
+			addr = 0 // the model has a record for every page
+		}
+	}
+	if got, want := p.p.Brk(addr), p.plain.setBrk(addr); got != want {
+		s.t.Fatalf("brk %v: %v, want %v", addr, got, want)
+	}
+}
+
+// compare compares all of a process: what is present, and with faultIn all
+// pages that can be read.
+func (s *model) compare(p *modelProc, faultIn bool) {
+	var b [mem.PageSize]byte
+	space := p.p.Space()
+	for e := range space.Entries(allUser) {
+		for at := e.Addr; at < e.Addr+mem.VirtAddr(e.Size); at += mem.PageSize {
+			page, ok := p.page(at)
+			if !ok || e.Prot&^page.prot != 0 {
+				s.t.Fatalf("process %d: page %v is present with %v, want %+v", p.p.PID, at, e.Prot, page)
+			}
+			if err := space.Read(at, b[:]); err != nil {
+				s.t.Fatalf("process %d: page %v: %v", p.p.PID, at, err)
+			}
+			if err := sameBytes(b[:], page.bytes()); err != nil {
+				s.t.Fatalf("process %d: page %v: %v", p.p.PID, at, err)
+			}
+		}
+	}
+	for i := range p.pages {
+		page := &p.pages[i]
+		if !faultIn || page.prot == mem.ProtNone {
+			continue
+		}
+		got, _, err := p.p.ReadPage(page.at)
+		if s.killed(p, err) {
+			return
+		}
+		if err == nil {
+			err = sameBytes(got, page.bytes())
+		}
+		if err != nil {
+			s.t.Fatalf("process %d: page %v: %v", p.p.PID, page.at, err)
+		}
+	}
+}
