@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"vmsim/hugepage"
 	"vmsim/internal/event"
@@ -28,10 +29,14 @@ type Program struct {
 // windows that the policy wants as huge pages are assembled, or taken from the
 // huge-page cache; of the others the cached pages are mapped.
 //
-// An error that wraps ErrNoRoom leaves p as it was; *OOMKill has killed it.
+// An error that wraps ErrNoRoom leaves p as it was; *OOMKill has killed it. A
+// process that ended gives ESRCH.
 //
 // Compare Linux fs/exec.c, fs/binfmt_elf.c:load_elf_binary.
 func (p *Process) Exec(prog Program) error {
+	if p.ended {
+		return syscall.ESRCH
+	}
 	objects, err := p.m.place(prog)
 	if err != nil {
 		return err
@@ -272,17 +277,19 @@ func (p *Process) prefault(base mem.VirtAddr, areas []vma.VMA) (int, error) {
 	return n, nil
 }
 
-// allocHuge returns 512 consecutive frames. It evicts what nobody maps, and
-// does not unmap anything: a huge page is worth less than that.
+// allocHuge returns 512 consecutive frames. It evicts some of what nobody maps,
+// and unmaps nothing: a huge page is worth no more than that, and memory may be
+// too fragmented for one whatever is evicted.
 func (m *Machine) allocHuge() (mem.PFN, bool) {
-	for {
+	for range 4 {
 		if pfn, ok := m.phys.AllocHuge(); ok {
 			return pfn, true
 		}
 		if m.cache.Evict(mem.SubPages) == 0 {
-			return mem.NoFrame, false
+			break
 		}
 	}
+	return m.phys.AllocHuge()
 }
 
 // inspectMapped shows the inspector, in Fortress, the pages of an exec'ed file

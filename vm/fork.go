@@ -1,6 +1,10 @@
 package vm
 
-import "vmsim/internal/event"
+import (
+	"fmt"
+
+	"vmsim/internal/event"
+)
 
 // Fork makes a child with the same memory. Page tables are shared until one
 // side changes them, areas are cloned lazily: the cost does not depend on how
@@ -9,8 +13,13 @@ import "vmsim/internal/event"
 // Both sides get a new TLB tag: a writable translation from before the fork
 // would write to the shared page (bug 12 of CASES).
 //
+// To fork a process that ended is the caller's mistake, and panics.
+//
 // Compare Linux kernel/fork.c:dup_mmap.
 func (p *Process) Fork() *Process {
+	if p.ended {
+		panic(fmt.Sprintf("vm: fork of process %d, which has ended", p.PID))
+	}
 	c := p.m.newProcess(p.areas.Clone())
 	c.root = p.m.tables.Fork(p.root)
 	c.ip, c.brkStart, c.brk = p.ip, p.brkStart, p.brk

@@ -25,10 +25,13 @@ type Mapping struct {
 // Errors are syscall.Errno, as mmap(2) has them: EINVAL (empty, unaligned),
 // ENOMEM (no room, too many areas, more than 8 TiB of shared memory), EEXIST
 // (NoReplace), EACCES (a shared writable mapping of a file that is open for
-// reading), EOVERFLOW.
+// reading), EOVERFLOW. A process that ended gives ESRCH, here and below.
 //
 // Compare Linux mm/mmap.c:do_mmap.
 func (p *Process) Mmap(a Mapping) (mem.VirtAddr, error) {
+	if p.ended {
+		return 0, syscall.ESRCH
+	}
 	if a.Len == 0 || a.Offset < 0 || a.Offset%mem.PageSize != 0 {
 		return 0, syscall.EINVAL
 	}
@@ -112,6 +115,9 @@ func (p *Process) mappingArea(a Mapping, r mem.Range) vma.VMA {
 //
 // Compare Linux mm/vma.c:do_vmi_munmap.
 func (p *Process) Munmap(addr mem.VirtAddr, n uint64) error {
+	if p.ended {
+		return syscall.ESRCH
+	}
 	r, err := pageRange(addr, n)
 	if err != nil {
 		return err
@@ -131,6 +137,9 @@ func (p *Process) Munmap(addr mem.VirtAddr, n uint64) error {
 func (p *Process) unmap(r mem.Range) error {
 	if !p.areas.Mapped(r) {
 		return nil
+	}
+	if v, ok := p.areas.Find(r.Start); ok && v.Start < r.Start && r.End < v.End && p.areas.Len() >= MaxAreas {
+		return syscall.ENOMEM // a hole in one area makes two
 	}
 	err := p.cut(r, "munmap")
 	if err == nil {
@@ -163,6 +172,9 @@ func (p *Process) cut(r mem.Range, reason string) error {
 //
 // Compare Linux mm/mprotect.c:do_mprotect_pkey.
 func (p *Process) Mprotect(addr mem.VirtAddr, n uint64, prot mem.Prot) error {
+	if p.ended {
+		return syscall.ESRCH
+	}
 	if addr.PageOffset() != 0 {
 		return syscall.EINVAL
 	}
@@ -203,6 +215,9 @@ func (p *Process) Mprotect(addr mem.VirtAddr, n uint64, prot mem.Prot) error {
 }
 
 func (p *Process) protect(r mem.Range, prot mem.Prot) error {
+	if p.areas.Len()+p.splits(r) > MaxAreas {
+		return syscall.ENOMEM
+	}
 	if err := p.cut(r, "mprotect"); err != nil {
 		return syscall.ENOMEM
 	}
@@ -215,6 +230,17 @@ func (p *Process) protect(r mem.Range, prot mem.Prot) error {
 	return nil
 }
 
+// splits returns how many areas the bounds of r cut in two.
+func (p *Process) splits(r mem.Range) int {
+	n := 0
+	for _, at := range []mem.VirtAddr{r.Start, r.End} {
+		if v, ok := p.areas.Find(at); ok && v.Start < at {
+			n++
+		}
+	}
+	return n
+}
+
 // Brk moves the end of the heap to addr and returns where it is: addr, or
 // where it was if addr is below the heap's start or something is in the way
 // (bug 28 of CASES: growing over another mapping). A process that never exec'ed
@@ -222,7 +248,7 @@ func (p *Process) protect(r mem.Range, prot mem.Prot) error {
 //
 // Compare Linux mm/mmap.c:brk.
 func (p *Process) Brk(addr mem.VirtAddr) mem.VirtAddr {
-	if p.brkStart == 0 || addr < p.brkStart || addr >= StackTop {
+	if p.ended || p.brkStart == 0 || addr < p.brkStart || addr >= StackTop {
 		return p.brk
 	}
 	old, _ := p.brk.PageUp()

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 
@@ -73,5 +74,87 @@ func TestSharedMemoryIsFreed(t *testing.T) {
 				t.Errorf("%s of process %d: %d pages of shared memory left, want %d", name, q.PID, n, 1-i)
 			}
 		}
+	}
+}
+
+// A process that ended holds nothing and is given nothing.
+func TestEndedProcess(t *testing.T) {
+	m, err := New(Config{Memory: 4 << 20, Hardening: Fortress})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p, err := m.Boot(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := p.Mmap(Mapping{Len: mem.PageSize, Prot: mem.ProtRead | mem.ProtWrite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Exit()
+	if _, err := p.Mmap(Mapping{Len: mem.PageSize}); err != syscall.ESRCH {
+		t.Errorf("mmap: %v", err)
+	}
+	if err := p.Munmap(at, mem.PageSize); err != syscall.ESRCH {
+		t.Errorf("munmap: %v", err)
+	}
+	if err := p.Mprotect(at, mem.PageSize, mem.ProtRead); err != syscall.ESRCH {
+		t.Errorf("mprotect: %v", err)
+	}
+	if err := p.Exec(Program{}); err != syscall.ESRCH {
+		t.Errorf("exec: %v", err)
+	}
+	var segv *Segfault
+	if _, err := p.Touch(at, mem.Read); !errors.As(err, &segv) {
+		t.Errorf("touch: %v", err)
+	}
+	if got := p.Brk(at); got != 0 {
+		t.Errorf("brk: %v", got)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("fork did not panic")
+		}
+	}()
+	p.Fork()
+}
+
+// Splitting an area needs room for one more, as vm.max_map_count has it.
+func TestSplitAtMaxAreas(t *testing.T) {
+	m, err := New(Config{Memory: 4 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p, err := m.Boot(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const base = mem.VirtAddr(1 << 32)
+	rw := mem.ProtRead | mem.ProtWrite
+	if _, err := p.Mmap(Mapping{Addr: base, Fixed: true, Len: 2 * MaxAreas * mem.PageSize, Prot: rw}); err != nil {
+		t.Fatal(err)
+	}
+	for p.AreaCount()+2 <= MaxAreas { // every other page
+		at := base + mem.VirtAddr(p.AreaCount()*mem.PageSize)
+		if err := p.Mprotect(at, mem.PageSize, mem.ProtRead); err != nil {
+			t.Fatalf("%d areas: %v", p.AreaCount(), err)
+		}
+	}
+	last := base + (2*MaxAreas-3)*mem.PageSize
+	if p.AreaCount() == MaxAreas-1 {
+		if err := p.Mprotect(last+2*mem.PageSize, mem.PageSize, mem.ProtRead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Mprotect(last, mem.PageSize, mem.ProtRead); err != syscall.ENOMEM {
+		t.Errorf("mprotect with %d areas: %v", p.AreaCount(), err)
+	}
+	if err := p.Munmap(last, mem.PageSize); err != syscall.ENOMEM {
+		t.Errorf("munmap with %d areas: %v", p.AreaCount(), err)
+	}
+	if err := p.Munmap(base, mem.PageSize); err != nil {
+		t.Errorf("munmap of a whole area: %v", err)
 	}
 }

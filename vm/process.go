@@ -43,6 +43,7 @@ type Process struct {
 	brkStart, brk mem.VirtAddr
 	objects       []Object
 	sharedAnon    bool // has mapped shared anonymous memory
+	ended         bool // holds nothing any more, and gets nothing
 	view          vma.PageView
 }
 
@@ -129,7 +130,7 @@ func (p *Process) Exit() { p.end("exit") }
 func (p *Process) Kill(reason string) { p.end(reason) }
 
 func (p *Process) end(reason string) {
-	if _, ok := p.m.procs[p.PID]; !ok {
+	if p.ended {
 		return
 	}
 	p.release()
@@ -141,7 +142,7 @@ func (p *Process) end(reason string) {
 func (p *Process) release() {
 	p.m.tables.Free(&p.root)
 	delete(p.m.procs, p.PID)
-	p.areas = vma.New()
+	p.areas, p.ended = vma.New(), true
 	p.flushTLB()
 	if p.sharedAnon {
 		p.m.reapAnonymous()

@@ -44,14 +44,6 @@ func (t *TLB) Fill(tag uint64, addr mem.VirtAddr, pfn mem.PFN, prot mem.Prot) {
 	t.entries[vpn%tlbSize] = tlbEntry{vpn, tag, pfn, prot}
 }
 
-// Invalidate drops the translation of addr's page (INVLPG).
-func (t *TLB) Invalidate(tag uint64, addr mem.VirtAddr) {
-	vpn := uint64(addr) >> mem.PageShift
-	if e := &t.entries[vpn%tlbSize]; e.vpn == vpn && e.tag == tag {
-		*e = tlbEntry{}
-	}
-}
-
 // Entries calls f for every cached translation of tag; for checkers.
 func (t *TLB) Entries(tag uint64, f func(addr mem.VirtAddr, pfn mem.PFN, prot mem.Prot)) {
 	for _, e := range t.entries {
