@@ -159,13 +159,15 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 	for i := range mem.SubPages {
 		at := c.Base + mem.VirtAddr(i*mem.PageSize)
 		dst := data[i*mem.PageSize : (i+1)*mem.PageSize]
-		for len(areas) > 0 && areas[0].End <= at {
-			areas = areas[1:]
-		}
-		if !vma.ViewFrom(areas, at, &view) {
-			clear(dst)
-			win.Zero++
-			continue
+		if i == 0 || !view.Next() {
+			for len(areas) > 0 && areas[0].End <= at {
+				areas = areas[1:]
+			}
+			if !vma.ViewFrom(areas, at, &view) {
+				clear(dst)
+				win.Zero++
+				continue
+			}
 		}
 		win.SetPopulated(i)
 		page.Populated++

@@ -61,11 +61,27 @@ func ViewFrom(vs []VMA, addr mem.VirtAddr, w *PageView) bool {
 	page := mem.PageOf(addr)
 	*w = PageView{Addr: page.Start, Pieces: w.Pieces[:0]}
 	for i := range vs {
+		if vs[i].Start >= page.End {
+			break
+		}
 		if vs[i].Overlaps(page) {
 			w.add(&vs[i], page)
 		}
 	}
 	return w.First.End != 0
+}
+
+// Next moves w to the following page where that is as easy as counting: both
+// lie wholly in the file part of one area. It is false, and w unchanged, where
+// they do not.
+func (w *PageView) Next() bool {
+	to := w.Addr + 2*mem.PageSize
+	if _, whole := w.FromCache(); !whole || to > w.First.FileEnd || to > w.First.End {
+		return false
+	}
+	w.Addr += mem.PageSize
+	w.Pieces[0].Offset += mem.PageSize
+	return true
 }
 
 func (w *PageView) add(v *VMA, page mem.Range) {
