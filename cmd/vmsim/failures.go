@@ -6,19 +6,27 @@ import (
 	"vmsim/internal/event"
 )
 
-// mostLines is how many failures a table shows; --events has them all.
+// mostLines is how many different failures a table shows; --events has them
+// all.
 const mostLines = 10
 
-// printFailures prints the first failures, one a line, and how many more there
-// were.
+// printFailures prints the lines of the first failures, equal ones once: a huge
+// page that is wrong is wrong in each process that maps it. total is how many
+// failures there were.
 func printFailures(p *printer, failures []event.Event, total int) {
-	for i, e := range failures {
-		if i == mostLines {
+	shown := map[string]bool{}
+	for _, e := range failures {
+		line := fmt.Sprint(e)
+		if shown[line] {
+			continue
+		}
+		if len(shown) == mostLines {
 			break
 		}
-		p.f("%s\n", fmt.Sprint(e))
+		shown[line] = true
+		p.f("%s\n", line)
 	}
-	if total > mostLines {
-		p.f("... and %d more (--events FILE has them all)\n", total-mostLines)
+	if total > len(shown) {
+		p.f("(%d failures, equal lines shown once; --events FILE has each with its PID)\n", total)
 	}
 }

@@ -7,9 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"vmsim/internal/report"
 )
 
 // Exit codes, one for each meaning.
@@ -20,26 +25,35 @@ const (
 	exitInterrupted = 130 // ended by Ctrl-C; what was known is printed
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-func run(args []string) int {
+// run is the program: it returns the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	root := newRootCommand()
 	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
 	var done outcome
 	if errors.As(err, &done) {
+		if done == exitInterrupted {
+			fmt.Fprintln(stderr, "vmsim: interrupted: the result is partial")
+		}
 		return int(done)
 	}
-	fmt.Fprintf(os.Stderr, "vmsim: %v\n", err)
 	var usage usageError
-	if errors.As(err, &usage) || cmd == root {
-		fmt.Fprintf(os.Stderr, "\n%s", cmd.UsageString())
+	if errors.As(err, &usage) || cmd == root { // root: an unknown command
+		fmt.Fprintf(stderr, "vmsim: %v\n\n%s", err, cmd.UsageString())
+		return exitUsage
 	}
+	complain(stderr, err)
 	return exitUsage
 }
 
@@ -49,7 +63,27 @@ type outcome int
 
 func (o outcome) Error() string { return fmt.Sprintf("exit code %d", int(o)) }
 
-// usageError is an error in how the command was called.
+// usageError is an error in how the command was called, one that the list of
+// flags helps with. A bad value of a right flag is none: its line says all.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// plain is the text of err for a person: where a file is the trouble, its name
+// once, and not the system call that failed.
+func plain(err error) string {
+	s := err.Error()
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		if before, ok := strings.CutSuffix(s, p.Error()); ok {
+			s = p.Path + ": " + p.Err.Error()
+			if before != p.Path+": " {
+				s = before + s
+			}
+		}
+	}
+	return s
+}
+
+// complain prints err as one line.
+func complain(w io.Writer, err error) { fmt.Fprintf(w, "vmsim: %s\n", report.Printable(plain(err))) }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +26,7 @@ that reads a wrong byte counts as crashed there. The format of traces is in
 ARCHITECTURE.md.`,
 		Example: `  vmsim replay testdata/traces/shell-loop.trace
   vmsim replay --bug index-collision testdata/traces/case-a.trace`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: want("trace", true),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a) },
 	}
 	f.register(cmd)
@@ -36,7 +34,8 @@ ARCHITECTURE.md.`,
 }
 
 func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
-	opt, format, err := f.options()
+	ctx := cmd.Context()
+	opt, format, err := f.options(ctx)
 	if err != nil {
 		return err
 	}
@@ -46,14 +45,15 @@ func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 		return err
 	}
 	defer bench.Close()
-	ctx := cmd.Context()
 	bad, trouble := false, false
-	var all []replayJSON
+	all := []replayJSON{}
 	for _, path := range paths {
-		res, err := replayFile(bench, path, func() bool { return ctx.Err() != nil })
+		in := openInput(ctx, openPath(path))
+		res, err := bench.Replay(path, in, opt.Stop)
+		in.Close()
 		if err != nil && ctx.Err() == nil {
 			trouble = true
-			fmt.Fprintf(cmd.ErrOrStderr(), "vmsim: %v\n", err)
+			complain(cmd.ErrOrStderr(), err)
 			if res.Ops == 0 {
 				continue
 			}
@@ -85,21 +85,12 @@ func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	switch {
 	case ctx.Err() != nil:
 		return outcome(exitInterrupted)
-	case bad:
-		return outcome(exitMismatch)
 	case trouble:
 		return outcome(exitUsage)
+	case bad:
+		return outcome(exitMismatch)
 	}
 	return nil
-}
-
-func replayFile(bench *session.Bench, path string, stop func() bool) (session.ReplayResult, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return session.ReplayResult{}, err
-	}
-	defer file.Close()
-	return bench.Replay(path, file, stop)
 }
 
 // replayJSON is the result in json and jsonl.
@@ -149,9 +140,17 @@ func toReplayJSON(path string, r session.ReplayResult, partial bool) replayJSON 
 
 func printReplay(w io.Writer, path string, r session.ReplayResult, partial bool) error {
 	p := printer{w: w}
-	p.f("%s: %d operations, %d processes, %d execs passed, %d failed\n", path, r.Ops, r.Processes, r.ExecPassed, r.ExecFailed)
+	p.f("%s: %s, %s, %s passed, %d failed\n", report.Printable(path), report.Count(r.Ops, "operation"),
+		report.Count(r.Processes, "process"), report.Count(r.ExecPassed, "exec"), r.ExecFailed)
 	if len(r.Tests) > 0 {
-		p.f("  tests             %d of %d passed\n", r.TestsPassed(), len(r.Tests))
+		p.f("  tests             %d of %d passed", r.TestsPassed(), len(r.Tests))
+		for _, t := range r.Tests {
+			if !t.Passed {
+				p.f(", the first to fail is %q", t.Name)
+				break
+			}
+		}
+		p.f("\n")
 	}
 	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
 	p.f("  huge pages        %d assembled, %d mapped whole, %d in 4 KiB entries, %d split\n", r.Stats.Assembled,
@@ -161,16 +160,19 @@ func printReplay(w io.Writer, path string, r session.ReplayResult, partial bool)
 	if r.WrongLine != "" {
 		p.f("                    %s\n", r.WrongLine)
 	}
-	p.f("  verified          %d of %d assembled windows, %d pages, %s compared, %d failures\n", r.Tally.WindowsVerified,
-		r.Tally.Windows, r.Tally.Pages, report.Bytes(r.Tally.BytesCompared), r.Tally.Failures)
+	p.f("  verified          %s\n", tallyWords(r.Tally))
 	if r.Skipped > 0 {
-		p.f("  skipped           %d operations of processes that had crashed\n", r.Skipped)
+		p.f("  skipped           %s of processes that had crashed\n", report.Count(r.Skipped, "operation"))
 	}
 	if r.FirstCrash != nil {
 		p.f("  first crash       %s\n", r.FirstCrash)
 	}
-	for _, m := range r.Mismatches {
+	shown := r.Mismatches[:min(len(r.Mismatches), mostLines)]
+	for _, m := range shown {
 		p.f("%s\n", m)
+	}
+	if left := r.Mismatched - len(shown); left > 0 {
+		p.f("... and %d more answers that are not the trace's (-o json has 1000)\n", left)
 	}
 	printFailures(&p, r.Failures, r.Tally.Failures)
 	if partial {

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vmsim/hugepage"
 	"vmsim/internal/bug"
@@ -23,21 +28,83 @@ func newRootCommand() *cobra.Command {
 indexed page cache, forks with copy-on-write, assembles 2 MiB huge pages, and
 verifies every page against the file.
 
-Exit codes: 0 verified, 1 a mismatch was found, 2 wrong usage or input or output
-trouble, 130 interrupted.`,
+Results go to standard output, all else to standard error. Exit codes:
+
+  0    verified
+  1    a mismatch was found
+  2    wrong usage, or trouble with input or output; it wins over 1
+  130  interrupted; what was found until then is printed`,
+		Example: `  vmsim verify                      # the corpus built into the program
+  vmsim verify /bin/busybox /bin/ls
+  vmsim run -v /bin/true            # why each page fault happened
+  vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
+  vmsim stress --bug index-collision testdata/elf/kevlar-layout
+  vmsim replay testdata/traces/shell-loop.trace`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Run, cmd.RunE = nil, help
+		case "completion":
+			cmd.RunE, cmd.Args = help, cobra.ArbitraryArgs // without a shell, or with one that it does not know
+		}
+	}
 	return root
 }
 
-// args makes cobra's complaints about arguments usage errors.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+// flagError sorts cobra's complaints about flags: a bad value is told in one
+// line, a wrong flag with the usage.
+func flagError(_ *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return usageError{err}
+	}
+	cause := errors.Unwrap(bad)
+	var num *strconv.NumError
+	if errors.As(cause, &num) {
+		cause = num.Err
+	}
+	switch {
+	case errors.Is(cause, strconv.ErrSyntax) && bad.GetFlag().Value.Type() == "bool":
+		cause = errors.New("not true or false")
+	case errors.Is(cause, strconv.ErrSyntax) && bad.GetFlag().Value.Type() == "uint64":
+		cause = errors.New("not a number from 0 on")
+	case errors.Is(cause, strconv.ErrSyntax):
+		cause = errors.New("not a whole number")
+	}
+	return fmt.Errorf("--%s: %q: %w", bad.GetFlag().Name, bad.GetValue(), cause)
+}
+
+// help shows the help of the command that a names, or of cmd's own level.
+func help(cmd *cobra.Command, a []string) error {
+	if cmd.Name() != "help" {
+		if len(a) > 0 {
+			return usageError{fmt.Errorf("unknown command %q for %q", a[0], cmd.CommandPath())}
+		}
+		return cmd.Help()
+	}
+	topic, rest, err := cmd.Root().Find(a)
+	if err != nil || len(rest) > 0 {
+		return usageError{fmt.Errorf("unknown help topic %q", strings.Join(a, " "))}
+	}
+	topic.InitDefaultHelpFlag()
+	return topic.Help()
+}
+
+// want returns the check of a command's arguments: exactly one, or one or more.
+func want(what string, more bool) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usageError{err}
+		switch {
+		case len(a) == 0:
+			return usageError{fmt.Errorf("%s: no %s given", cmd.Name(), what)}
+		case len(a) > 1 && !more:
+			return usageError{fmt.Errorf("%s: one %s expected, %d given", cmd.Name(), what, len(a))}
 		}
 		return nil
 	}
@@ -59,12 +126,12 @@ type machineFlags struct {
 func (f *machineFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.IntVar(&f.threshold, "threshold", hugepage.DefaultThreshold,
-		"cached sub-pages from which a 2 MiB window is assembled: 0 at the first exec, 513 or more never")
-	fs.StringArrayVar(&f.bugs, "bug", nil, "switch a bug on (repeatable): "+fmt.Sprint(bug.Names()))
-	fs.StringVar(&f.hardening, "hardening", "default", "default, or fortress: check every structure after every operation")
-	fs.StringVar(&f.memory, "memory", "4GiB", "physical memory of the machine")
+		"assemble a 2 MiB window once `N` of its pages are cached (0: at the first exec; above 512: never)")
+	fs.StringArrayVar(&f.bugs, "bug", nil, "switch the bug `NAME` on, repeatable: "+strings.Join(bug.Names(), ", "))
+	fs.StringVar(&f.hardening, "hardening", "default", "`LEVEL`: default, or fortress, which checks every structure after every operation")
+	fs.StringVar(&f.memory, "memory", "4GiB", "physical memory of the machine: `SIZE` in bytes, or 64M, 4GiB, ...")
 	fs.StringVar(&f.events, "events", "", "write the events to `FILE` as JSONL")
-	fs.StringVarP(&f.format, "output", "o", "table", fmt.Sprintf("format of the result: %v", report.Formats))
+	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` of the result: "+strings.Join(report.Formats, ", "))
 	complete(cmd, "bug", bug.Names()...)
 	complete(cmd, "hardening", "default", "fortress")
 	complete(cmd, "output", report.Formats...)
@@ -82,12 +149,13 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 const smallestMemory = 4 << 20
 
 // options turns the flags into options and opens the event file. finish must
-// be called with the command's error when all is done.
-func (f *machineFlags) options() (opt session.Options, format report.Format, err error) {
+// be called with the command's error when all is done. The machine stops at its
+// next page when ctx ends.
+func (f *machineFlags) options(ctx context.Context) (opt session.Options, format report.Format, err error) {
 	bad := func(flag string, err error) (session.Options, report.Format, error) {
-		return opt, "", usageError{fmt.Errorf("--%s: %w", flag, err)}
+		return opt, "", fmt.Errorf("--%s: %w", flag, err)
 	}
-	opt = session.Options{Threshold: f.threshold, Bugs: f.bugs}
+	opt = session.Options{Threshold: f.threshold, Bugs: f.bugs, Stop: func() bool { return ctx.Err() != nil }}
 	if f.threshold < 0 {
 		return bad("threshold", fmt.Errorf("%d is negative", f.threshold))
 	}
@@ -101,7 +169,7 @@ func (f *machineFlags) options() (opt session.Options, format report.Format, err
 		return bad("memory", err)
 	}
 	if opt.Memory < smallestMemory || opt.Memory > 1<<42 {
-		return bad("memory", fmt.Errorf("%s is not between 4 MiB and 4 TiB", f.memory))
+		return bad("memory", fmt.Errorf("size %q is not between 4 MiB and 4 TiB", f.memory))
 	}
 	if format, err = report.ParseFormat(f.format); err != nil {
 		return bad("output", err)
@@ -127,7 +195,7 @@ func (f *machineFlags) finish(err *error) {
 		e = ce
 	}
 	if e != nil {
-		*err = fmt.Errorf("%s: %w", f.events, e)
+		*err = fmt.Errorf("events: %w", e)
 	}
 }
 

@@ -15,6 +15,7 @@ type runFlags struct {
 	machineFlags
 	verbose bool
 	execs   int
+	write   bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -24,25 +25,31 @@ func newRunCommand() *cobra.Command {
 		Short: "Load one program and its interpreter, touch every page, show what happened",
 		Long: `run execs a program, with the interpreter that it names, and touches every page.
 It does so --execs times: the first exec finds an empty page cache, the later
-ones a warm one. It prints the mappings as /proc/PID/maps would, faults by kind,
-resident and shared pages, and what the caches hold. With -v each fault is a line
-that says why.`,
+ones a warm one. It prints the mappings as /proc/PID/maps would and, for each
+exec: pages TOUCHED; faults by kind (MINOR, MAJOR, COW); cached pages that exec
+mapped at once (PREFAULTED); HUGE WINDOWS that it mapped, and how many of them
+it ASSEMBLED; RESIDENT pages, those of them that a cache or another process
+holds too (SHARED), and those IN HUGE ENTRIES. With -v each fault is a line:
+what was accessed (area, file+offset), why it faulted, and what was copied.`,
 		Example: `  vmsim run -v /bin/true
+  vmsim run -v --write testdata/elf/kevlar-layout
   vmsim run --execs 3 --threshold 1 /bin/ls`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say of each fault why it happened and what was done")
-	cmd.Flags().IntVar(&f.execs, "execs", 2, "times to exec it")
+	cmd.Flags().IntVar(&f.execs, "execs", 2, "exec it `N` times")
+	cmd.Flags().BoolVar(&f.write, "write", false, "write to every writable page too, after reading it")
 	return cmd
 }
 
 func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 	if f.execs < 1 {
-		return usageError{fmt.Errorf("--execs: %d is less than 1", f.execs)}
+		return fmt.Errorf("--execs: %d is less than 1", f.execs)
 	}
-	opt, format, err := f.options()
+	ctx := cmd.Context()
+	opt, format, err := f.options(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,7 +66,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 		}
 		words := event.Func(func(e event.Event) {
 			if line := session.Words(e); line != "" {
-				out.f("%s\n", line)
+				out.f("%s\n", report.Printable(line))
 			}
 		})
 		if opt.Events != nil {
@@ -73,20 +80,24 @@ func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 		return err
 	}
 	defer bench.Close()
-	res, err := bench.Run(prog, f.execs)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	res, runErr := bench.Run(prog, f.execs, f.write)
+	if f.verbose && format == report.Table {
+		out.f("\n")
 	}
 	if out.err != nil {
 		return out.err
 	}
-	if f.verbose && format == report.Table {
-		out.f("\n")
+	if runErr == nil || len(res.Execs) > 0 || ctx.Err() != nil {
+		if err := f.print(cmd, format, path, res, runErr != nil); err != nil {
+			return err
+		}
 	}
-	if err := f.print(cmd, format, path, res); err != nil {
-		return err
-	}
-	if res.Tally.Failures > 0 {
+	switch {
+	case ctx.Err() != nil:
+		return outcome(exitInterrupted)
+	case runErr != nil:
+		return fmt.Errorf("%s: %w", path, runErr)
+	case res.Tally.Failures > 0:
 		return outcome(exitMismatch)
 	}
 	return nil
@@ -102,6 +113,7 @@ type runJSON struct {
 	HugePages     int        `json:"huge_pages"`
 	BytesCompared uint64     `json:"bytes_compared"`
 	Failures      int        `json:"failures"`
+	Partial       bool       `json:"partial"`
 }
 
 type execJSON struct {
@@ -116,11 +128,11 @@ type execJSON struct {
 	Huge       int       `json:"huge"`
 }
 
-func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, r session.RunResult) error {
+func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, r session.RunResult, partial bool) error {
 	w := cmd.OutOrStdout()
 	if format != report.Table {
-		j := runJSON{Type: "run", Path: path, CachedPages: r.Cache, HugePages: r.Huge,
-			BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures}
+		j := runJSON{Type: "run", Path: path, Maps: []string{}, CachedPages: r.Cache, HugePages: r.Huge,
+			BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures, Partial: partial}
 		for _, m := range r.Maps {
 			j.Maps = append(j.Maps, m.String())
 		}
@@ -135,9 +147,11 @@ func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, 
 	}
 	p := printer{w: w}
 	for _, m := range r.Maps {
-		p.f("%s\n", m)
+		p.f("%s\n", report.Printable(m.String()))
 	}
-	p.f("\n")
+	if len(r.Maps) > 0 {
+		p.f("\n")
+	}
 	rows := report.Rows{Header: []string{"EXEC", "PID", "TOUCHED", "MINOR", "MAJOR", "COW", "PREFAULTED", "HUGE WINDOWS",
 		"ASSEMBLED", "RESIDENT", "SHARED", "IN HUGE ENTRIES"}}
 	for i, e := range r.Execs {
@@ -147,10 +161,15 @@ func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, 
 	if p.err == nil {
 		p.err = rows.Write(w)
 	}
-	p.f("\npage cache  %d pages (%s)\n", r.Cache, report.Bytes(uint64(r.Cache)<<12))
-	p.f("huge pages  %d kept; sub-pages %d from the cache, %d from the file, %d zero\n", r.Huge, r.Stats.FromCache,
-		r.Stats.FromFile, r.Stats.Zero)
-	p.f("verified    %s compared with the files, %d failures\n", report.Bytes(r.Tally.BytesCompared), r.Tally.Failures)
+	p.f("\npage cache  %s (%s)\n", report.Count(r.Cache, "page"), report.Bytes(uint64(r.Cache)<<12))
+	p.f("huge pages  %d kept", r.Huge)
+	if r.Stats.Assembled > 0 {
+		p.f("; their sub-pages: %d from the cache, %d from the file, %d zero", r.Stats.FromCache, r.Stats.FromFile, r.Stats.Zero)
+	}
+	p.f("\nverified    %s\n", tallyWords(r.Tally))
 	printFailures(&p, r.Failures, r.Tally.Failures)
+	if partial {
+		p.f("not all was run: the result is partial\n")
+	}
 	return p.err
 }

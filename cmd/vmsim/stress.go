@@ -25,29 +25,35 @@ func newStressCommand() *cobra.Command {
 exits --execs times in one machine with one page cache. Every execution touches
 the start-up set (the entry page, the first and the last page of each segment)
 and --touch pages more; each touch reads all 4096 bytes and compares them. A
-process that reads a wrong byte counts as crashed.`,
+process that reads a wrong byte counts as crashed, and so does one that is
+killed because memory ran out. The result names the exec, counted from 1, and
+the PID of the first huge page assembled and of the first wrong byte.`,
 		Example: `  vmsim stress --execs 300 --touch 25 --bug index-collision testdata/elf/kevlar-layout
   vmsim stress --pattern fixed --touch 20 --bug boundary-copy testdata/elf/kevlar-layout`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
 	f.register(cmd)
-	cmd.Flags().IntVar(&f.plan.Execs, "execs", 300, "executions after init")
-	cmd.Flags().IntVar(&f.plan.Touch, "touch", 20, "pages touched beyond the start-up set")
-	cmd.Flags().StringVar(&f.pattern, "pattern", "random", "random: other pages each time; fixed: the same each time")
-	cmd.Flags().Uint64Var(&f.plan.Seed, "seed", 1, "seed of the random pages")
+	cmd.Flags().IntVar(&f.plan.Execs, "execs", 300, "fork and exec `N` times after init")
+	cmd.Flags().IntVar(&f.plan.Touch, "touch", 20, "touch `N` pages beyond the start-up set")
+	cmd.Flags().StringVar(&f.pattern, "pattern", "random", "`PATTERN` of the touches: random, new pages each time, or fixed, the same each time")
+	cmd.Flags().Uint64Var(&f.plan.Seed, "seed", 1, "draw the pages from seed `N`")
 	complete(cmd, "pattern", "random", "fixed")
 	return cmd
 }
 
 func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
 	if f.plan.Pattern, err = session.ParsePattern(f.pattern); err != nil {
-		return usageError{fmt.Errorf("--pattern: %w", err)}
+		return fmt.Errorf("--pattern: %w", err)
 	}
-	if f.plan.Execs < 0 || f.plan.Touch < 0 {
-		return usageError{fmt.Errorf("--execs and --touch must not be negative")}
+	if f.plan.Execs < 0 {
+		return fmt.Errorf("--execs: %d is negative", f.plan.Execs)
 	}
-	opt, format, err := f.options()
+	if f.plan.Touch < 0 {
+		return fmt.Errorf("--touch: %d is negative", f.plan.Touch)
+	}
+	ctx := cmd.Context()
+	opt, format, err := f.options(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +68,6 @@ func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
 		return err
 	}
 	defer bench.Close()
-	ctx := cmd.Context()
 	res, err := bench.Stress(prog, f.plan, func() bool { return ctx.Err() != nil })
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -96,7 +101,8 @@ type stressJSON struct {
 	PagesCompared int             `json:"pages_compared"`
 	BytesCompared uint64          `json:"bytes_compared"`
 	Failures      int             `json:"failures"`
-	Partial       bool            `json:"partial,omitempty"`
+	OOMKills      int             `json:"oom_kills"`
+	Partial       bool            `json:"partial"`
 }
 
 func moment(m session.Moment) *session.Moment {
@@ -110,7 +116,7 @@ func (f *stressFlags) print(cmd *cobra.Command, format report.Format, path strin
 	w := cmd.OutOrStdout()
 	j := stressJSON{"stress", path, r.Execs, r.Passed, moment(r.FirstAssembly), moment(r.FirstWrong), r.WrongLine,
 		r.Stats.Faults, r.CachedPages, r.Tally.Windows, r.Tally.WindowsVerified, r.Tally.Pages, r.Tally.BytesCompared,
-		r.Tally.Failures, partial}
+		r.Tally.Failures, r.Stats.OOMKills, partial}
 	switch format {
 	case report.JSON:
 		return report.WriteJSON(w, j)
@@ -118,21 +124,29 @@ func (f *stressFlags) print(cmd *cobra.Command, format report.Format, path strin
 		return report.WriteJSONL(w, j)
 	}
 	p := printer{w: w}
-	p.f("%s: %d executions, %d passed\n", path, r.Execs, r.Passed)
+	p.f("%s: %s, %d passed\n", report.Printable(path), report.Count(r.Execs, "execution"), r.Passed)
 	p.f("  first assembly    %s\n", momentWords(r.FirstAssembly))
 	p.f("  first wrong byte  %s\n", momentWords(r.FirstWrong))
 	if r.WrongLine != "" {
 		p.f("                    %s\n", r.WrongLine)
 	}
 	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
-	p.f("  page cache        %d pages of the file\n", r.CachedPages)
-	p.f("  verified          %d of %d assembled windows, %d pages, %s compared, %d failures\n", r.Tally.WindowsVerified,
-		r.Tally.Windows, r.Tally.Pages, report.Bytes(r.Tally.BytesCompared), r.Tally.Failures)
+	p.f("  page cache        %s of the file\n", report.Count(r.CachedPages, "page"))
+	if r.Stats.OOMKills > 0 {
+		p.f("  out of memory     %s killed\n", report.Count(r.Stats.OOMKills, "process"))
+	}
+	p.f("  verified          %s\n", tallyWords(r.Tally))
 	printFailures(&p, r.Failures, r.Tally.Failures)
 	if partial {
 		p.f("interrupted: the result is partial\n")
 	}
 	return p.err
+}
+
+// tallyWords says how much was compared.
+func tallyWords(t session.Tally) string {
+	return fmt.Sprintf("%d of %d assembled windows, %s, %s compared, %s", t.WindowsVerified, t.Windows,
+		report.Count(t.Pages, "page"), report.Bytes(t.BytesCompared), report.Count(t.Failures, "failure"))
 }
 
 func momentWords(m session.Moment) string {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -35,7 +34,13 @@ machine, and compares every byte that the process sees with the file:
   3. write to every writable page, exec a third time beside it.
 
 A directory is walked. Without a PATH, the corpus built into the program is
-verified.`,
+verified.
+
+The table has a line for each file: PAGES touched in each exec; faults of all
+processes (MINOR, MAJOR, COW); WINDOWS assembled, and how many of their 512
+sub-pages each came FROM CACHE, FROM FILE, or are ZERO; BOUNDARY pages, which
+segments cover only in part; SHARED pages of the file, which two segments use;
+bytes COMPARED.`,
 		Example: `  vmsim verify
   vmsim verify /bin/busybox /bin/ls
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
@@ -43,56 +48,66 @@ verified.`,
 		RunE: func(cmd *cobra.Command, paths []string) error { return f.run(cmd, paths) },
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&f.filesFrom, "files-from", "", "read paths from `FILE` (- is standard input), separated by NUL or newline")
-	cmd.Flags().BoolVar(&f.digest, "digest", false, "add the SHA-256 of each assembled window and of each image")
-	cmd.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "files verified at a time; with --events one")
+	cmd.Flags().StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
+	cmd.Flags().BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
+	cmd.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time; with --events one")
 	return cmd
 }
 
 func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	if f.jobs < 1 {
-		return usageError{fmt.Errorf("--jobs: %d is less than 1", f.jobs)}
+		return fmt.Errorf("--jobs: %d is less than 1", f.jobs)
 	}
-	opt, format, err := f.options()
+	ctx := cmd.Context()
+	opt, format, err := f.options(ctx)
 	if err != nil {
 		return err
 	}
 	defer f.finish(&err)
 	opt.Digest = f.digest
 	trouble := 0
-	sources, err := f.sources(cmd, paths, func(e error) {
+	tell := func(e error) {
 		trouble++
-		fmt.Fprintf(cmd.ErrOrStderr(), "vmsim: %v\n", e)
-	})
-	if err != nil {
+		complain(cmd.ErrOrStderr(), e)
+	}
+	sources, err := f.sources(cmd, paths, tell)
+	if err != nil && ctx.Err() == nil { // interrupted: there is nothing, and that is told
 		return err
 	}
 	jobs := f.jobs
 	if f.events != "" {
 		jobs = 1 // the events of one file after those of another
 	}
-	out := newVerifyReport(cmd.OutOrStdout(), format)
-	single := len(sources) == 1 && sources[0].Named
-	ctx := cmd.Context()
+	named := map[string]bool{} // arguments: one that is no good is an error, in a list or directory it is skipped
+	for _, path := range paths {
+		named[path] = true
+	}
+	out := newVerifyReport(cmd.OutOrStdout(), format, f.digest)
 	notELF, err := session.VerifyAll(opt, sources, jobs, func(r session.FileResult) {
-		out.add(r, single && format == report.Table)
-	}, func() bool { return ctx.Err() != nil })
+		if r.Verdict == session.Skipped && named[r.Path] && ctx.Err() == nil {
+			tell(fmt.Errorf("%s: %s", r.Path, r.Reason))
+			if len(sources) == 1 && format == report.Table {
+				return // its line is enough
+			}
+		}
+		out.add(r)
+	}, opt.Stop)
 	if err != nil {
 		return err
 	}
 	interrupted := ctx.Err() != nil
-	if err := out.close(notELF, interrupted); err != nil {
-		return err
+	if trouble == 0 || interrupted || notELF > 0 || out.any() {
+		if err := out.close(notELF, interrupted); err != nil {
+			return err
+		}
 	}
 	switch {
 	case interrupted:
 		return outcome(exitInterrupted)
-	case out.sum.failed > 0:
-		return outcome(exitMismatch)
-	case single && out.sum.skipped == 1:
-		return fmt.Errorf("%s: skipped: %s", sources[0].Path, out.lastReason)
 	case trouble > 0:
 		return outcome(exitUsage)
+	case out.sum.failed > 0:
+		return outcome(exitMismatch)
 	}
 	return nil
 }
@@ -101,18 +116,15 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 // the corpus built in.
 func (f *verifyFlags) sources(cmd *cobra.Command, paths []string, trouble func(error)) ([]session.Source, error) {
 	if f.filesFrom != "" {
-		in := cmd.InOrStdin()
-		if f.filesFrom != "-" {
-			file, err := os.Open(f.filesFrom)
-			if err != nil {
-				return nil, err
-			}
-			defer file.Close()
-			in = file
+		open := openPath(f.filesFrom)
+		if f.filesFrom == "-" {
+			open = func() (io.ReadCloser, error) { return io.NopCloser(cmd.InOrStdin()), nil }
 		}
+		in := openInput(cmd.Context(), open)
+		defer in.Close()
 		list, err := session.ReadList(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.filesFrom, err)
+			return nil, fmt.Errorf("--files-from: %w", err)
 		}
 		paths = append(paths, list...)
 	}
@@ -157,16 +169,30 @@ func toJSON(r session.FileResult) fileJSON {
 	return j
 }
 
+// sumJSON is the sum of all files: in json always, in jsonl as the last line of
+// a run that was interrupted.
+type sumJSON struct {
+	Type          string `json:"type"`
+	OK            int    `json:"ok"`
+	Failed        int    `json:"failed"`
+	Skipped       int    `json:"skipped"`
+	NotELF        int    `json:"not_elf"`
+	Windows       int    `json:"windows"`
+	BytesCompared uint64 `json:"bytes_compared"`
+	Failures      int    `json:"failures"`
+	Partial       bool   `json:"partial"`
+}
+
 // verifyReport writes results as they come (jsonl) or at the end.
 type verifyReport struct {
-	w          io.Writer
-	format     report.Format
-	rows       report.Rows
-	failures   []string
-	files      []fileJSON
-	sum        verifySum
-	lastReason string
-	err        error
+	w      io.Writer
+	format report.Format
+	digest bool
+	rows   report.Rows
+	notes  []string // below the table
+	files  []fileJSON
+	sum    verifySum
+	err    error
 }
 
 type verifySum struct {
@@ -174,13 +200,18 @@ type verifySum struct {
 	bytes                                  uint64
 }
 
-func newVerifyReport(w io.Writer, format report.Format) *verifyReport {
-	return &verifyReport{w: w, format: format, rows: report.Rows{Header: []string{"FILE", "VERDICT", "PAGES", "MINOR",
-		"MAJOR", "COW", "WINDOWS", "FROM CACHE", "FROM FILE", "ZERO", "BOUNDARY", "SHARED", "COMPARED"}}}
+func newVerifyReport(w io.Writer, format report.Format, digest bool) *verifyReport {
+	v := &verifyReport{w: w, format: format, digest: digest, files: []fileJSON{}}
+	v.rows = report.Rows{Left: 2, Header: []string{"FILE", "VERDICT", "PAGES", "MINOR", "MAJOR", "COW", "WINDOWS",
+		"FROM CACHE", "FROM FILE", "ZERO", "BOUNDARY", "SHARED", "COMPARED"}}
+	if digest {
+		v.rows.Header = append(v.rows.Header, "IMAGE SHA256")
+	}
+	return v
 }
 
-// add takes a result. quiet leaves a skipped file to the error message.
-func (v *verifyReport) add(r session.FileResult, quiet bool) {
+// add takes a result.
+func (v *verifyReport) add(r session.FileResult) {
 	switch r.Verdict {
 	case session.OK:
 		v.sum.ok++
@@ -188,7 +219,6 @@ func (v *verifyReport) add(r session.FileResult, quiet bool) {
 		v.sum.failed++
 	default:
 		v.sum.skipped++
-		v.lastReason = r.Reason
 	}
 	v.sum.windows += r.Windows
 	v.sum.failures += r.Failures
@@ -201,69 +231,85 @@ func (v *verifyReport) add(r session.FileResult, quiet bool) {
 	case report.JSON:
 		v.files = append(v.files, toJSON(r))
 	default:
-		v.addRow(r, quiet)
+		v.addRow(r)
 	}
 }
 
-func (v *verifyReport) addRow(r session.FileResult, quiet bool) {
+func (v *verifyReport) addRow(r session.FileResult) {
+	name := report.Printable(r.Path)
 	if r.Verdict == session.Skipped {
-		if !quiet {
-			v.rows.Add(r.Path, "skipped: "+r.Reason)
-		}
+		v.rows.Add(r.Path, string(r.Verdict))
+		v.note("%s: skipped: %s", name, r.Reason)
 		return
 	}
-	v.rows.Add(r.Path, string(r.Verdict), r.Pages, r.Faults.Minor, r.Faults.Major, r.Faults.CoW, r.Windows,
-		r.FromCache, r.FromFile, r.Zero, r.Boundary, r.SharedIndexes, report.Bytes(r.BytesCompared))
+	cells := []any{r.Path, string(r.Verdict), r.Pages, r.Faults.Minor, r.Faults.Major, r.Faults.CoW, r.Windows,
+		r.FromCache, r.FromFile, r.Zero, r.Boundary, r.SharedIndexes, report.Bytes(r.BytesCompared)}
+	if v.digest {
+		cells = append(cells, r.ImageSHA256)
+	}
+	v.rows.Add(cells...)
 	if r.Verdict != session.Fail {
 		return
 	}
-	v.failures = append(v.failures, fmt.Sprintf("\n%s: %d failures", r.Path, r.Failures))
+	if len(v.notes) > 0 {
+		v.note("")
+	}
+	v.note("%s: %s", name, report.Count(r.Failures, "failure"))
 	for _, e := range r.FailureEvents {
-		v.failures = append(v.failures, fmt.Sprint(e))
+		v.note("%v", e)
 	}
 	if left := r.Failures - len(r.FailureEvents); left > 0 {
-		v.failures = append(v.failures, fmt.Sprintf("... and %d more", left))
+		v.note("... and %d more (--events FILE has them all)", left)
 	}
 	if r.Reason != "" {
-		v.failures = append(v.failures, "ended early: "+r.Reason)
+		v.note("%s: ended early: %s", name, r.Reason)
 	}
 }
 
+func (v *verifyReport) note(format string, a ...any) {
+	v.notes = append(v.notes, fmt.Sprintf(format, a...))
+}
+
+// any reports whether there is a result to write: in json there always is.
+func (v *verifyReport) any() bool { return len(v.rows.Rows) > 0 || v.format == report.JSON }
+
 // close writes what was kept back.
 func (v *verifyReport) close(notELF int, partial bool) error {
-	if v.err != nil || v.format == report.JSONL {
+	if v.err != nil {
 		return v.err
 	}
 	s := v.sum
-	if v.format == report.JSON {
+	sum := sumJSON{"summary", s.ok, s.failed, s.skipped, notELF, s.windows, s.bytes, s.failures, partial}
+	switch {
+	case v.format == report.JSON:
 		return report.WriteJSON(v.w, struct {
-			Files         []fileJSON `json:"files"`
-			OK            int        `json:"ok"`
-			Failed        int        `json:"failed"`
-			Skipped       int        `json:"skipped"`
-			NotELF        int        `json:"not_elf"`
-			Windows       int        `json:"windows"`
-			BytesCompared uint64     `json:"bytes_compared"`
-			Failures      int        `json:"failures"`
-			Partial       bool       `json:"partial"`
-		}{v.files, s.ok, s.failed, s.skipped, notELF, s.windows, s.bytes, s.failures, partial})
+			Files []fileJSON `json:"files"`
+			sumJSON
+		}{v.files, sum})
+	case v.format == report.JSONL && partial:
+		return report.WriteJSONL(v.w, sum)
+	case v.format == report.JSONL:
+		return nil
 	}
 	p := printer{w: v.w}
 	if len(v.rows.Rows) > 0 {
 		p.err = v.rows.Write(v.w)
+		p.f("\n")
 	}
-	for _, line := range v.failures {
+	for _, line := range v.notes {
 		p.f("%s\n", line)
 	}
-	if len(v.rows.Rows) > 0 || notELF > 0 || partial {
-		p.f("\n%d ok, %d failed, %d skipped", s.ok, s.failed, s.skipped)
-		if notELF > 0 {
-			p.f(", %d not ELF", notELF)
-		}
-		p.f("; %d windows assembled, %s compared, %d failures\n", s.windows, report.Bytes(s.bytes), s.failures)
-		if partial {
-			p.f("interrupted: the result is partial\n")
-		}
+	if len(v.notes) > 0 {
+		p.f("\n")
+	}
+	p.f("%d ok, %d failed, %d skipped", s.ok, s.failed, s.skipped)
+	if notELF > 0 {
+		p.f(", %d not ELF", notELF)
+	}
+	p.f("; %s assembled, %s compared, %s\n", report.Count(s.windows, "window"), report.Bytes(s.bytes),
+		report.Count(s.failures, "failure"))
+	if partial {
+		p.f("interrupted: the result is partial\n")
 	}
 	return p.err
 }

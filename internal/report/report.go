@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -33,9 +36,10 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("format %q is none of %s", s, strings.Join(Formats, ", "))
 }
 
-// Rows is a table with its header. Numbers are aligned to the right.
+// Rows is a table with its header.
 type Rows struct {
 	Header []string
+	Left   int // the first columns, aligned to the left; all others are figures
 	Rows   [][]any
 }
 
@@ -50,13 +54,25 @@ func (r *Rows) Write(w io.Writer) error {
 	style.Format.Header = text.FormatDefault
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
 	t.SetStyle(style)
+	var columns []table.ColumnConfig
+	for i := r.Left; i < len(r.Header); i++ {
+		columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(columns)
 	header := table.Row{}
 	for _, h := range r.Header {
 		header = append(header, h)
 	}
 	t.AppendHeader(header)
 	for _, cells := range r.Rows {
-		t.AppendRow(cells)
+		row := table.Row{}
+		for _, c := range cells {
+			if s, ok := c.(string); ok {
+				c = Printable(s)
+			}
+			row = append(row, c)
+		}
+		t.AppendRow(row)
 	}
 	t.SuppressTrailingSpaces()
 	_, err := fmt.Fprintln(w, t.Render())
@@ -76,6 +92,38 @@ func WriteJSONL(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// Printable is s with everything that a terminal would not show as a character
+// (line ends, control sequences, broken UTF-8) escaped as in Go: a file name
+// may hold any of it.
+func Printable(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		_, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
+}
+
+// Count formats n things: 1 window, 2 windows, 0 processes.
+func Count(n int, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "s"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // Bytes formats n with a binary unit: 4.0 GiB.

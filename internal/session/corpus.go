@@ -25,9 +25,9 @@ type Source struct {
 }
 
 // Expand turns what the user named into sources: directories are walked in
-// lexical order, without following links; what is not a regular file in them
-// is passed over, and each file is taken once, by device and inode. A path that
-// cannot be looked at goes to trouble, and the rest goes on.
+// lexical order, without following links in them; what is not a regular file in
+// them is passed over, and each file is taken once, by device and inode. A path
+// that cannot be looked at goes to trouble, and the rest goes on.
 func Expand(paths []string, trouble func(error)) []Source {
 	var out []Source
 	seen := map[mem.FileID]bool{}
@@ -41,7 +41,8 @@ func Expand(paths []string, trouble func(error)) []Source {
 			out = append(out, Source{Path: path, Named: true})
 			continue
 		}
-		filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		// The slash: a named directory may be a link itself, as /bin is.
+		filepath.WalkDir(path+"/", func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				trouble(err)
 				return nil

@@ -2,36 +2,42 @@ package session
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"vmsim/internal/event"
 	"vmsim/mem"
 )
 
 // Words says what an event means, in a line that a student understands; it is
-// empty for events that need no explanation.
+// empty for events that another one explains.
+//
+//	major fault: read 0x401000 (r-x 400000-51b1f0 kevlar-layout+0x1000): no page yet, cache miss; file read into frame 3, cached
+//	minor fault: read 0x402000 (r-x 400000-51b1f0 kevlar-layout+0x2000): no page yet, cache hit; frame 4 mapped, nothing copied
+//	CoW fault: write 0x51d000 (rw- 51cbf0-525f64 kevlar-layout+0x11c000): write-protected, frame 8 has other users; copied to own frame 9
 func Words(e event.Event) string {
 	switch e := e.(type) {
 	case event.ProcessFork:
-		return fmt.Sprintf("fork: process %d has a child, %d; both share all pages until one writes", e.PID, e.Child)
+		return fmt.Sprintf("fork: PID %d has a child, PID %d; they share all pages until one of them writes", e.PID, e.Child)
 	case event.ProcessExec:
-		return fmt.Sprintf("exec: process %d runs %s from %s on; %d cached pages mapped at once, %d huge windows", e.PID,
-			e.File, hex(e.Entry), e.Prefault, e.HugePages)
+		return fmt.Sprintf("exec: PID %d runs %s, entry %s; mapped at once: cached pages %d, huge windows %d", e.PID, e.File,
+			hex(e.Entry), e.Prefault, e.HugePages)
 	case event.ProcessExit:
-		return fmt.Sprintf("exit: process %d (%s)", e.PID, e.Reason)
+		return fmt.Sprintf("exit: PID %d (%s)", e.PID, e.Reason)
 	case event.PageFault:
 		return faultWords(e)
 	case event.HugePageAssembled:
-		return fmt.Sprintf("huge page: window %s of %s put together: %d pages copied from the page cache, %d read from the file, %d zero",
-			hex(e.HugeBase), e.File, e.FromCache, e.FromFile, e.Zero)
+		return fmt.Sprintf("huge page: 2 MiB at %s of %s put together: %d pages from the cache, %d from the file, %d zero",
+			hex(e.HugeBase), filepath.Base(e.File), e.FromCache, e.FromFile, e.Zero)
 	case event.HugePageSplit:
-		return fmt.Sprintf("huge page: window %s split into 512 pages of 4 KiB because of a %s", hex(e.HugeBase), e.Reason)
+		return fmt.Sprintf("huge page: 2 MiB at %s split into 512 pages of 4 KiB, for a %s", hex(e.HugeBase), e.Reason)
 	case event.Segfault:
+		why := "its area forbids that (SEGV_ACCERR)"
 		if e.Code == "SEGV_MAPERR" {
-			return fmt.Sprintf("segfault: %s of %s, where nothing is mapped (SEGV_MAPERR)", e.Access, hex(e.VAddr))
+			why = "nothing is mapped there (SEGV_MAPERR)"
 		}
-		return fmt.Sprintf("segfault: %s of %s, which its area forbids (SEGV_ACCERR)", e.Access, hex(e.VAddr))
+		return fmt.Sprintf("segfault: %s %s: %s", e.Access, hex(e.VAddr), why)
 	case event.OOMKill:
-		return fmt.Sprintf("out of memory: process %d needed a frame at %s and none could be freed; killed with %d pages", e.PID,
+		return fmt.Sprintf("out of memory: PID %d needs a frame for %s and none can be freed; killed with %d pages", e.PID,
 			hex(e.VAddr), e.Resident)
 	case fmt.Stringer: // a failed verification
 		return e.String()
@@ -41,68 +47,83 @@ func Words(e event.Event) string {
 
 func hex(a event.Addr) string { return fmt.Sprintf("0x%x", uint64(a)) }
 
-// faultWords: what was accessed, what kind of fault it was, where the page
-// belongs, and what was done.
+// faultWords says what kind of fault it was, what was accessed, in which area,
+// why that faulted, and what was done.
 func faultWords(e event.PageFault) string {
-	page := mem.VirtAddr(e.VAddr).PageDown()
-	switch e.Resolved {
-	case "segv", "oom":
-		return fmt.Sprintf("%s of %s: no resolution (%s)", e.Reason, hex(e.VAddr), e.Resolved)
+	kind := e.Resolved
+	switch kind {
+	case "segv", "oom": // a Segfault or OOMKill follows
+		return ""
+	case "cow":
+		kind = "CoW"
 	}
-	return fmt.Sprintf("%-5s fault, %s of %v in the %s: %s", e.Resolved, e.Reason, page, place(e), action(e))
+	return fmt.Sprintf("%s fault: %s %s (%s): %s", kind, e.Reason, hex(e.VAddr), place(e), action(e))
 }
 
-// place names the area, and where in its file the page lies.
+// place is the area, as /proc/PID/maps has it, and FILE+OFFSET of the page's
+// first file byte.
 func place(e event.PageFault) string {
-	r := mem.Range{Start: mem.VirtAddr(e.VMAStart), End: mem.VirtAddr(e.VMAEnd)}
+	area := fmt.Sprintf("%s %x-%x", e.Prot, uint64(e.VMAStart), uint64(e.VMAEnd))
 	name := e.VMAName
 	switch {
-	case e.Areas > 1:
-		return fmt.Sprintf("page that %d segments of %s share (%s)", e.Areas, name, e.Prot)
 	case e.VMAType == event.Anon && name == "":
-		return fmt.Sprintf("anonymous area %v (%s)", r, e.Prot)
+		return area + " anonymous"
 	case e.VMAType == event.Anon:
-		return fmt.Sprintf("%s %v (%s)", name, r, e.Prot)
+		return area + " " + name
 	case e.FileBytes == 0:
-		return fmt.Sprintf(".bss of %s %v (%s)", name, r, e.Prot)
+		return area + " .bss of " + filepath.Base(name)
 	}
-	return fmt.Sprintf("area %v (%s) of %s, file offset %s", r, e.Prot, name, hex(e.FileOffset))
+	return fmt.Sprintf("%s %s+%s", area, filepath.Base(name), hex(e.FileOffset))
 }
 
+// action is why the access faulted, and what was copied from where.
 func action(e event.PageFault) string {
-	to := fmt.Sprintf("frame %d", e.Frame)
-	part := ""
-	if e.FileBytes < mem.PageSize {
-		part = fmt.Sprintf(", of which %d are the file's and the rest is zero", e.FileBytes)
-	}
 	switch e.Source {
 	case event.SourceCache:
-		return "hit in the page cache, mapped its " + to + " without copying"
+		return fmt.Sprintf("no page yet, cache hit; frame %d mapped, nothing copied", e.Frame)
 	case event.SourceCacheCopy:
-		return fmt.Sprintf("hit in the page cache; a write wants its own copy: frame %d copied to %s", e.Copied, to)
+		return fmt.Sprintf("no page yet, cache hit; frame %d copied to own frame %d for the write", e.Copied, e.Frame)
 	case event.SourceFile:
-		return "not in the page cache; read from the file into " + to + ", which the cache keeps too" + part
+		return "no page yet, cache miss; " + read(e, "frame") + ", cached"
 	case event.SourceFileOwn:
-		why := "writable, so the frame is the process's own"
-		switch {
-		case e.Areas > 1:
-			why = "shared by segments, so it is put together from each of them"
-		case e.FileBytes < mem.PageSize:
-			why = "only partly the file's, so it is not taken from the page cache"
-		case e.VMAType == event.FileRO:
-			why = "its place in the page cache was taken"
+		if e.Areas <= 1 && e.FileBytes == mem.PageSize && e.VMAType == event.FileRW {
+			return "no page yet, cache miss; " + read(e, "own frame") + " (writable: not cached)"
 		}
-		return "read from the file into " + to + " (" + why + ")" + part
+		return "no page yet, no cache for " + uncached(e) + "; " + read(e, "own frame")
 	case event.SourceZeroPage:
-		return "no file bytes; mapped the shared zero page, until it is written"
+		return "no page yet, no file bytes; the shared zero page mapped"
 	case event.SourceZeroFill:
-		return "first write; a cleared " + to
+		if e.Resolved == "cow" {
+			return fmt.Sprintf("the zero page is write-protected; own frame %d, cleared", e.Frame)
+		}
+		return fmt.Sprintf("no page yet, no file bytes; own frame %d, cleared", e.Frame)
 	case event.SourceCopy:
-		return fmt.Sprintf("copy on write: frame %d is used by others too, copied to %s", e.Copied, to)
+		return fmt.Sprintf("write-protected, frame %d has other users; copied to own frame %d", e.Copied, e.Frame)
 	case event.SourceReuse:
-		return "copy on write: nobody else uses " + to + " any more, made it writable without copying"
+		return fmt.Sprintf("write-protected, but frame %d has no other user; made writable, nothing copied", e.Frame)
 	case event.SourceShared:
-		return "shared memory, the same " + to + " for all"
+		return fmt.Sprintf("no page yet, shared memory; its frame %d mapped, as in all its users", e.Frame)
 	}
 	return e.Source
+}
+
+// read says how many bytes came from the file.
+func read(e event.PageFault, to string) string {
+	if e.FileBytes == mem.PageSize {
+		return fmt.Sprintf("file read into %s %d", to, e.Frame)
+	}
+	return fmt.Sprintf("%d bytes read into %s %d, rest zero", e.FileBytes, to, e.Frame)
+}
+
+// uncached names the pages of files that the page cache neither gives nor takes:
+// those of several areas, partial ones (taken once, as nobody may use them), and
+// those whose index is taken.
+func uncached(e event.PageFault) string {
+	switch {
+	case e.Areas > 1:
+		return fmt.Sprintf("pages of %d areas", e.Areas)
+	case e.FileBytes < mem.PageSize:
+		return "partial pages"
+	}
+	return "pages of a taken index"
 }

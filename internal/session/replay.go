@@ -62,9 +62,6 @@ func (b *Bench) Replay(path string, r io.Reader, stop func() bool) (ReplayResult
 	return res, err
 }
 
-// ErrStopped is the error of a run that was stopped early.
-var ErrStopped = errors.New("stopped")
-
 // until yields ops until stop returns true.
 func until(stop func() bool, ops iter.Seq2[trace.Op, error]) iter.Seq2[trace.Op, error] {
 	return func(yield func(trace.Op, error) bool) {

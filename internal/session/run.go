@@ -59,11 +59,17 @@ func (m MapLine) String() string {
 }
 
 // Run execs prog n times, one process after the other, and touches every page
-// of it and of its interpreter for reading. The first exec finds an empty page
+// of it and of its interpreter for reading; with write it then writes to each
+// page that is writable the byte that is there already, so that CoW is seen and
+// nothing changes. The first exec finds an empty page
 // cache, the later ones a warm one. What is read is compared with the truth.
-func (b *Bench) Run(prog vm.Program, n int) (RunResult, error) {
+// With an error, the result holds what was found until then.
+func (b *Bench) Run(prog vm.Program, n int, write bool) (res RunResult, err error) {
 	b.Reset()
-	var res RunResult
+	defer func() {
+		res.Stats, res.Cache, res.Huge = b.Machine.Stats(), b.Machine.CacheStats().Pages, b.Machine.HugePages()
+		res.Tally, res.Failures = b.Witness.Tally(), b.Witness.Failures()
+	}()
 	init, err := b.Machine.Boot(nil)
 	if err != nil {
 		return res, err
@@ -78,7 +84,7 @@ func (b *Bench) Run(prog vm.Program, n int) (RunResult, error) {
 		e := ExecResult{PID: p.PID, Prefaulted: warm.Prefaulted - before.Prefaulted,
 			Windows:   warm.HugeMapped + warm.HugeScattered - before.HugeMapped - before.HugeScattered,
 			Assembled: warm.Assembled - before.Assembled}
-		if e.Pages, err = b.touchAll(p); err != nil {
+		if e.Pages, err = b.touchAll(p, write); err != nil {
 			return res, err
 		}
 		e.Faults, e.Residency = p.Faults, p.Residency()
@@ -88,14 +94,12 @@ func (b *Bench) Run(prog vm.Program, n int) (RunResult, error) {
 		}
 		p.Exit()
 	}
-	res.Stats, res.Cache, res.Huge = b.Machine.Stats(), b.Machine.CacheStats().Pages, b.Machine.HugePages()
-	res.Tally, res.Failures = b.Witness.Tally(), b.Witness.Failures()
 	return res, nil
 }
 
 // touchAll reads every page of p's objects and compares it. A page that the
 // headers let nobody read is no page to touch.
-func (b *Bench) touchAll(p *vm.Process) (pages int, err error) {
+func (b *Bench) touchAll(p *vm.Process, write bool) (pages int, err error) {
 	ts, err := truths(p)
 	if err != nil {
 		return 0, err
@@ -103,6 +107,9 @@ func (b *Bench) touchAll(p *vm.Process) (pages int, err error) {
 	good := 0
 	for _, t := range ts {
 		for addr := range t.TouchPages() {
+			if err := b.stopped(); err != nil {
+				return pages, err
+			}
 			ok, err := b.comparePage(p, t, addr)
 			var segv *vm.Segfault
 			if err != nil && !errors.As(err, &segv) {
@@ -112,11 +119,26 @@ func (b *Bench) touchAll(p *vm.Process) (pages int, err error) {
 			if ok {
 				good++
 			}
+			if prot, _ := t.Prot(addr); write && prot&mem.ProtWrite != 0 {
+				if err := rewrite(p, addr); err != nil {
+					return pages, err
+				}
+			}
 		}
 	}
 	b.Witness.Done(p.PID, good, pages-good)
 	b.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stack})
 	return pages, nil
+}
+
+// rewrite writes the byte at addr over itself.
+func rewrite(p *vm.Process, addr mem.VirtAddr) error {
+	var b [1]byte
+	err := p.Read(addr, b[:])
+	if err == nil {
+		_, err = p.Write(addr, b[:])
+	}
+	return err
 }
 
 func mapsOf(p *vm.Process) []MapLine {

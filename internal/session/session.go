@@ -24,10 +24,20 @@ type Options struct {
 	Hardening vm.Hardening
 	Events    event.Sink // may be nil
 	Digest    bool       // SHA-256 of windows and images
+
+	// Stop, if not nil, ends Verify and Run early, with ErrStopped, when it
+	// returns true. It is asked before each page.
+	Stop func() bool
 }
 
 // DefaultOptions is the repaired kevlar machine.
 func DefaultOptions() Options { return Options{Threshold: hugepage.DefaultThreshold} }
+
+// Tally counts what a Bench's witness compared.
+type Tally = verify.Tally
+
+// ErrStopped is the error of what was stopped early.
+var ErrStopped = errors.New("stopped")
 
 // Bench is a machine with a verifier that looks at it.
 type Bench struct {
@@ -58,6 +68,14 @@ func NewBench(opt Options) (*Bench, error) {
 func (b *Bench) Reset() {
 	b.Machine.Reset()
 	b.Witness = verify.NewWitness(b.opt.Events)
+}
+
+// stopped returns ErrStopped once Options.Stop asks for it.
+func (b *Bench) stopped() error {
+	if b.opt.Stop != nil && b.opt.Stop() {
+		return ErrStopped
+	}
+	return nil
 }
 
 // Close ends the machine.

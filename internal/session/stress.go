@@ -56,8 +56,9 @@ type StressResult struct {
 
 // Stress boots PID 1 with prog, as init, lets it make the touches of one
 // execution, and then forks, execs, touches and exits plan.Execs times. A
-// process that reads a wrong byte counts as crashed there. stop ends the run
-// early when it returns true; the result then holds what was run.
+// process that reads a wrong byte counts as crashed there, and one that is
+// killed for want of memory has not passed either. stop ends the run early when
+// it returns true; the result then holds what was run.
 func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (StressResult, error) {
 	b.Reset()
 	res := StressResult{}
@@ -75,7 +76,12 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (Stre
 	}
 	for n := 1; n <= plan.Execs && !stop(); n++ {
 		p := init.Fork()
-		if err := p.Exec(prog); err != nil {
+		err := p.Exec(prog)
+		if killed(err) {
+			res.Execs++
+			continue
+		}
+		if err != nil {
 			return res, err
 		}
 		at := Moment{n, p.PID}
@@ -83,10 +89,13 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (Stre
 			res.FirstAssembly = at
 		}
 		wrong, err := b.execution(p, truth, draw.pages())
-		if err != nil {
+		if err != nil && !killed(err) {
 			return res, err
 		}
 		res.Execs++
+		if err != nil {
+			continue
+		}
 		if wrong == "" {
 			res.Passed++
 			p.Exit()
@@ -100,6 +109,13 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (Stre
 	res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
 	res.CachedPages = b.Machine.CachedPages(prog.Image.File)
 	return res, nil
+}
+
+// killed reports whether err says that a process was killed for want of memory:
+// its execution did not pass, and the next one may.
+func killed(err error) bool {
+	var oom *vm.OOMKill
+	return errors.As(err, &oom)
 }
 
 // execution touches pages, in order, and compares each with the truth. It ends

@@ -111,7 +111,7 @@ func (b *Bench) verify(f mem.File, res *FileResult) error {
 			return err
 		}
 	}
-	if err := scribble(second, truth); err != nil {
+	if err := b.scribble(second, truth, res); err != nil {
 		return err
 	}
 	_, err = b.execAndCompare(init, prog, truth, res)
@@ -127,14 +127,14 @@ func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 	}
 	good, bad := 0, 0
 	for addr := range truth.TouchPages() {
+		if err := b.stopped(); err != nil {
+			return nil, err
+		}
 		ok, err := b.comparePage(p, truth, addr)
 		var segv *vm.Segfault
 		switch {
 		case errors.As(err, &segv):
-			// The headers permit what the machine refuses.
-			res.Failures++
-			res.FailureEvents = append(res.FailureEvents, event.Segfault{PID: p.PID, VAddr: event.Addr(addr),
-				IP: event.Addr(p.IP()), Access: segv.Access.String(), Code: segv.Code()})
+			res.refused(p, segv)
 			bad++
 		case err != nil:
 			return nil, err
@@ -177,29 +177,65 @@ func (b *Bench) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAdd
 }
 
 // scribble inverts the first and the last byte of every touched page that is
-// writable, and reads them back.
-func scribble(p *vm.Process, truth *verify.Truth) error {
-	var old, now [1]byte
+// writable, and reads them back when all are written. An access that is
+// refused, or a write that is lost, is a failure.
+func (b *Bench) scribble(p *vm.Process, truth *verify.Truth, res *FileResult) error {
+	type written struct {
+		addr  mem.VirtAddr
+		value byte
+	}
+	var all []written
+	var now [1]byte
 	for page := range truth.TouchPages() {
 		if prot, _ := truth.Prot(page); prot&mem.ProtWrite == 0 {
 			continue
 		}
 		for _, addr := range []mem.VirtAddr{page, page + mem.PageSize - 1} {
-			if err := p.Read(addr, old[:]); err != nil {
-				return err
+			err := p.Read(addr, now[:])
+			w := written{addr, ^now[0]}
+			if err == nil {
+				_, err = p.Write(addr, []byte{w.value})
 			}
-			if _, err := p.Write(addr, []byte{^old[0]}); err != nil {
+			var segv *vm.Segfault
+			switch {
+			case errors.As(err, &segv):
+				res.refused(p, segv)
+			case err != nil:
 				return err
-			}
-			if err := p.Read(addr, now[:]); err != nil {
-				return err
-			}
-			if now[0] != ^old[0] {
-				return fmt.Errorf("process %d wrote 0x%02x at %v and reads 0x%02x", p.PID, ^old[0], addr, now[0])
+			default:
+				all = append(all, w)
 			}
 		}
 	}
+	for _, w := range all {
+		if err := p.Read(w.addr, now[:]); err != nil {
+			return err
+		}
+		if now[0] == w.value {
+			continue
+		}
+		start, _, off := truth.FileVMAAt(w.addr)
+		e := event.PageVerifyFail{PID: p.PID, VAddr: event.Addr(w.addr.PageDown()), FirstDiff: w.addr.PageOffset(),
+			Expected: event.Byte(w.value), Actual: event.Byte(now[0]), FileOffset: event.Addr(off), VMAStart: event.Addr(start)}
+		res.fail(e)
+		if b.opt.Events != nil {
+			b.opt.Events.Emit(e)
+		}
+	}
 	return nil
+}
+
+// fail counts a failure that the witness did not see.
+func (r *FileResult) fail(e event.Event) {
+	r.Failures++
+	r.FailureEvents = append(r.FailureEvents, e)
+}
+
+// refused counts an access that the headers permit and the machine refused,
+// which has emitted this event.
+func (r *FileResult) refused(p *vm.Process, segv *vm.Segfault) {
+	r.fail(event.Segfault{PID: p.PID, VAddr: event.Addr(segv.Addr), IP: event.Addr(p.IP()),
+		Access: segv.Access.String(), Code: segv.Code()})
 }
 
 // userReader reads as the process does, faulting pages in.
