@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"syscall"
 
 	"vmsim/internal/pagetable"
 	"vmsim/mem"
@@ -74,9 +75,12 @@ func (p *Process) InjectProt(addr mem.VirtAddr, prot mem.Prot) error {
 // ends, or execs.
 //
 // It returns a wrapped vma.ErrExists where an area is, an error for an address
-// beyond user space, or a wrapped error where no memory could be freed; nothing
-// is mapped then.
+// beyond user space, a wrapped error where no memory could be freed, or ESRCH
+// for a process that ended; nothing is mapped then.
 func (p *Process) InjectPage(addr mem.VirtAddr, prot mem.Prot) error {
+	if p.ended {
+		return syscall.ESRCH
+	}
 	page := mem.PageOf(addr)
 	if page.Start >= mem.UserEnd {
 		return fmt.Errorf("inject page at %v: beyond user space, %v", addr, mem.UserEnd)

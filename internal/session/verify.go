@@ -158,7 +158,9 @@ func (b *Bench) areaPermissions(p *vm.Process, truth *verify.Truth) {
 	for v := range p.Areas() {
 		if r := v.Range; !truth.Extent().Covers(r) && !stack.Covers(r) {
 			b.Witness.Permission(p.PID, truth, v.Start, v.Prot)
-			b.Witness.Permission(p.PID, truth, v.End-1, v.Prot)
+			if last := v.End - 1; last.PageDown() > v.Start {
+				b.Witness.Permission(p.PID, truth, last, v.Prot)
+			}
 		}
 	}
 	for addr := range truth.TouchPages() {
