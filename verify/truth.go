@@ -28,6 +28,9 @@ type Truth struct {
 	window   []byte // 2 MiB at windowAt; nil before the first use
 	windowAt mem.VirtAddr
 	windowOK bool
+
+	lastPage mem.VirtAddr       // asked for last; see page
+	single   [mem.PageSize]byte // a page outside of the window
 }
 
 // segment is a PT_LOAD with p_memsz > 0, at its place in memory: a file VMA.
@@ -124,6 +127,7 @@ func (t *Truth) imagePages() {
 	}
 	t.imgPages = union(rs)
 	t.extent = mem.Range{Start: t.imgPages[0].Start, End: t.imgPages[len(t.imgPages)-1].End}
+	t.lastPage = t.extent.Start - mem.PageSize // the first page is ascending
 }
 
 // decide finds for every byte the segment that it comes from. Between two cut

@@ -53,8 +53,8 @@ func (ti *truthImage) at(addr mem.VirtAddr) *truth {
 
 // load is one PT_LOAD, its address biased.
 type load struct {
-	prot                        mem.Prot
-	off, filesz, start, end, at uint64
+	prot                    mem.Prot
+	off, filesz, start, end uint64
 }
 
 // newTruth loads an ELF with its first PT_LOAD in the page at base; an ET_EXEC

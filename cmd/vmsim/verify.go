@@ -74,16 +74,12 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	if err != nil && ctx.Err() == nil { // interrupted: there is nothing, and that is told
 		return err
 	}
-	jobs := f.jobs
-	if f.events != "" {
-		jobs = 1 // the events of one file after those of another
-	}
 	named := map[string]bool{} // arguments: one that is no good is an error, in a list or directory it is skipped
 	for _, path := range paths {
 		named[path] = true
 	}
 	out := newVerifyReport(cmd.OutOrStdout(), format, f.digest)
-	notELF, err := session.VerifyAll(opt, sources, jobs, func(r session.FileResult) {
+	notELF, err := session.VerifyAll(opt, sources, f.jobs, func(r session.FileResult) {
 		if r.Verdict == session.Skipped && named[r.Path] && ctx.Err() == nil {
 			tell(fmt.Errorf("%s: %s", r.Path, r.Reason))
 			if len(sources) == 1 && format == report.Table {

@@ -93,9 +93,13 @@ const maxList = 1 << 30
 // VerifyAll verifies sources with up to jobs machines at a time and gives the
 // results to each, in the order of the sources. Files found in a directory
 // that are no ELF at all are only counted. stop ends it early when it returns
-// true.
+// true. With events it takes one file at a time, so that those of one come after
+// those of another.
 func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), stop func() bool) (notELF int, err error) {
 	jobs = max(1, min(jobs, len(sources)))
+	if opt.Events != nil {
+		jobs = 1
+	}
 	type slot struct {
 		res  FileResult
 		pass bool // no ELF

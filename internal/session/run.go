@@ -127,7 +127,7 @@ func (b *Bench) touchAll(p *vm.Process, write bool) (pages int, err error) {
 		}
 	}
 	b.Witness.Done(p.PID, good, pages-good)
-	b.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stack})
+	b.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stackOf(p)})
 	return pages, nil
 }
 

@@ -90,8 +90,15 @@ func (i inspector) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, d
 	return i.b.Witness.Mapped(pid, f, bias, addr, data)
 }
 
-// stack is what a process may have beside its image and what it maps.
-var stack = mem.Range{Start: vm.StackTop - vm.StackLimit, End: vm.StackTop}
+// stackOf returns p's stack: what it has beside its image and what it maps.
+func stackOf(p *vm.Process) mem.Range {
+	for v := range p.Areas() {
+		if v.Name() == "[stack]" {
+			return v.Range
+		}
+	}
+	return mem.Range{}
+}
 
 // Open opens and parses a program and, if interp is set, the interpreter that
 // it names. close must be called when both are no longer used.

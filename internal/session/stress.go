@@ -58,10 +58,13 @@ type StressResult struct {
 // execution, and then forks, execs, touches and exits plan.Execs times. A
 // process that reads a wrong byte counts as crashed there, and one that is
 // killed for want of memory has not passed either. stop ends the run early when
-// it returns true; the result then holds what was run.
-func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (StressResult, error) {
+// it returns true. The result holds what was run, with an error too.
+func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res StressResult, err error) {
 	b.Reset()
-	res := StressResult{}
+	defer func() {
+		res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
+		res.CachedPages = b.Machine.CachedPages(prog.Image.File)
+	}()
 	truth, err := verify.Load(prog.Image.File, vm.PIEBase)
 	if err != nil {
 		return res, err
@@ -106,8 +109,6 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (Stre
 		}
 		p.Kill("wrong byte")
 	}
-	res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
-	res.CachedPages = b.Machine.CachedPages(prog.Image.File)
 	return res, nil
 }
 

@@ -146,7 +146,7 @@ func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 	}
 	res.Pages = good + bad
 	b.Witness.Done(p.PID, good, bad)
-	if b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stack}) {
+	if b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stackOf(p)}) {
 		b.areaPermissions(p, truth)
 	}
 	return p, nil
@@ -156,7 +156,7 @@ func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 // now: on every touched page, and outside of the image.
 func (b *Bench) areaPermissions(p *vm.Process, truth *verify.Truth) {
 	for v := range p.Areas() {
-		if r := v.Range; !truth.Extent().Covers(r) && !stack.Covers(r) {
+		if r := v.Range; !truth.Extent().Covers(r) && v.Name() != "[stack]" {
 			b.Witness.Permission(p.PID, truth, v.Start, v.Prot)
 			if last := v.End - 1; last.PageDown() > v.Start {
 				b.Witness.Permission(p.PID, truth, last, v.Prot)

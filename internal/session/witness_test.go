@@ -152,7 +152,7 @@ func (s *scene) look(t testing.TB, what string, want []event.Event) {
 	for _, p := range s.procs {
 		s.rec.events = nil
 		ts := []*verify.Truth{s.truth}
-		ok := s.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stack})
+		ok := s.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stackOf(p)})
 		got := failures(s.rec.events)
 		if ok != (len(got) == 0) {
 			t.Fatalf("%s: Permissions of %d is %v with %d failures", what, p.PID, ok, len(got))
@@ -160,7 +160,7 @@ func (s *scene) look(t testing.TB, what string, want []event.Event) {
 		perms = append(perms, got...)
 
 		s.rec.events = nil
-		err := s.Witness.Space(p.PID, ts, p.Space(), []mem.Range{stack}, func(a mem.VirtAddr) bool { return s.dirty[p.PID][a] })
+		err := s.Witness.Space(p.PID, ts, p.Space(), []mem.Range{stackOf(p)}, func(a mem.VirtAddr) bool { return s.dirty[p.PID][a] })
 		got = failures(s.rec.events)
 		if errors.Is(err, verify.ErrMismatch) != (len(got) > 0) || len(got) == 0 && err != nil {
 			t.Fatalf("%s: Space of %d is %v with %d failures", what, p.PID, err, len(got))
