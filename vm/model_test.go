@@ -23,7 +23,9 @@ import (
 // modelOps is how many operations TestModel makes. The full size is a million:
 //
 //	go test ./vm -run TestModel -vm.ops=1000000 -timeout=1h
-var modelOps = flag.Int("vm.ops", 50_000, "operations of the model test; 1000000 is the full size")
+var modelOps = flag.Int("vm.ops", defaultOps, "operations of the model test; 1000000 is the full size")
+
+const defaultOps = 50_000
 
 // opsPerCheck is the mean length of a sequence of operations on one machine.
 const opsPerCheck = 400
@@ -34,16 +36,23 @@ const opsPerCheck = 400
 func TestModel(t *testing.T) {
 	all := mustPrograms(t)
 	seen := map[string]int{}
-	base := rapidSeed(t)
-	for round := uint64(0); seen["operation"] < *modelOps; round++ {
+	base, ops := rapidSeed(t), *modelOps
+	fifths := 1
+	if testing.Short() {
+		fifths = 5 // rapid makes a fifth of the checks that it is told to
+	}
+	if testing.Short() && ops == defaultOps {
+		ops /= 10
+	}
+	for round := uint64(0); seen["operation"] < ops; round++ {
 		setFlag(t, "rapid.seed", base+round)
 		setFlag(t, "rapid.steps", opsPerCheck)
-		setFlag(t, "rapid.checks", uint64((*modelOps-seen["operation"])/opsPerCheck+1))
+		setFlag(t, "rapid.checks", uint64(((ops-seen["operation"])/opsPerCheck+1)*fifths))
 		t.Logf("round %d: -rapid.seed=%d", round, base+round)
 		rapid.Check(t, func(t *rapid.T) { runModel(t, all, seen) })
 	}
 	t.Logf("%v", seen)
-	if *modelOps < 50_000 {
+	if ops < defaultOps {
 		return
 	}
 	for _, what := range []string{
