@@ -155,7 +155,7 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 	win := mem.Window{Base: c.Base, File: c.File, Bias: c.Bias, Data: data}
 	page := &Page{First: first}
 	var view vma.PageView
-	var sub SubPage // one for all: it escapes to the policy
+	sub := SubPage{PageView: &view, asm: a} // one for all: it escapes to the policy
 	for i := range mem.SubPages {
 		at := c.Base + mem.VirtAddr(i*mem.PageSize)
 		dst := data[i*mem.PageSize : (i+1)*mem.PageSize]
@@ -172,7 +172,7 @@ func (a *Assembler) Assemble(c Candidate, areas []vma.VMA, first mem.PFN) (*Page
 		win.SetPopulated(i)
 		page.Populated++
 		page.prot[i], page.present[i] = view.Prot, true
-		sub = SubPage{PageView: &view, asm: a, dst: dst}
+		sub.dst, sub.started, sub.fromFile, sub.fromCache = dst, false, false, false
 		if len(view.Pieces) > 0 {
 			if err := a.policy.Fill(&sub); err != nil {
 				return nil, win, err

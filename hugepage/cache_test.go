@@ -75,7 +75,7 @@ func TestUniform(t *testing.T) {
 	p = full(mem.ProtRead)
 	p.present[7], p.Populated = false, 511
 	if _, ok := p.Uniform(); ok {
-		t.Error("a sub-page without area under the entry (bug 9 of CASES)")
+		t.Error("a sub-page without area under the entry (a bug of the Kevlar kernel)")
 	}
 }
 

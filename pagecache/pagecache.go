@@ -67,7 +67,7 @@ func New(m *phys.Memory) *Cache {
 
 // Open returns the number under which f's pages are cached: the same for two
 // Files of the same identity and generation. A new generation drops what the
-// cache holds of the old one (bug 10 of CASES: stale bytes after a write).
+// cache holds of the old one (a bug of the Kevlar kernel: stale bytes after a write).
 func (c *Cache) Open(f mem.File) uint32 {
 	no, ok := c.byID[f.Identity()]
 	if ok && c.files[no].Generation() == f.Generation() {

@@ -64,7 +64,7 @@ func TestEvictSecondChance(t *testing.T) {
 }
 
 // The frame of a file that changed lives on in the processes that map it, and
-// is not found for the new content (bug 10 of CASES).
+// is not found for the new content (a bug of the Kevlar kernel).
 func TestChangedFile(t *testing.T) {
 	s := newModel(t, 1)
 	defer s.m.Close()

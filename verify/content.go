@@ -82,7 +82,7 @@ func (t *Truth) fill(r mem.Range, dst []byte) error {
 		from, to := int(in.Start-r.Start), int(in.End-r.Start)
 		clear(dst[done:from])
 		off := p.off + uint64(in.Start-p.Start)
-		if err := mem.ReadPadded(t.f, dst[from:to], int64(off)); err != nil {
+		if err := readZeroed(t.f, dst[from:to], int64(off)); err != nil {
 			return fmt.Errorf("read %d bytes at file offset 0x%x for %v: %w", to-from, off, in, err)
 		}
 		done = to

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"vmsim/internal/event"
 	"vmsim/mem"
 	"vmsim/verify"
 )
@@ -25,11 +24,11 @@ func Example() {
 	}
 	win.Data[0x2105] = 0x65 // beyond the segment: must be zero
 
-	witness := verify.NewWitness(event.Func(func(e event.Event) { fmt.Println(e) }))
+	witness := verify.NewWitness(verify.Func(func(e verify.Event) { fmt.Println(e) }))
 	err := witness.Assembled(win)
 	fmt.Println(errors.Is(err, verify.ErrMismatch), witness.Tally().BytesCompared)
 	// Output:
 	// huge_page_verify_fail: sub_page=2, first_diff=261, expected=0x00, actual=0x65
-	// {1 2 1}
+	// page_verify_ok: verified=2, failed=1
 	// true 12288
 }

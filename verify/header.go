@@ -125,6 +125,27 @@ func readHeader(f mem.File) (*header, error) {
 	return h, nil
 }
 
+// readZeroed fills p with the bytes of f from off on, and zeros beyond the end of
+// the file. The witness has its own, so that a mistake in the machine's is seen.
+func readZeroed(f io.ReaderAt, p []byte, off int64) error {
+	n, err := readAt(f, p, off)
+	if err != nil {
+		return err
+	}
+	clear(p[n:])
+	return nil
+}
+
+// FilePage returns the 4096 bytes of a file from off on, zeros beyond its end:
+// what a page that maps the file there ought to hold. Read errors are returned
+// wrapped.
+func FilePage(f mem.File, off int64) (page [mem.PageSize]byte, err error) {
+	if err = readZeroed(f, page[:], off); err != nil {
+		err = fmt.Errorf("read %s at 0x%x: %w", f.Name(), off, err)
+	}
+	return page, err
+}
+
 // readAt reads as much of p as the file has. The end of the file is no error.
 func readAt(f io.ReaderAt, p []byte, off int64) (int, error) {
 	n, err := f.ReadAt(p, off)

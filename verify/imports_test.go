@@ -3,6 +3,7 @@ package verify_test
 import (
 	"go/parser"
 	"go/token"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -38,6 +39,24 @@ func TestImports(t *testing.T) {
 					t.Errorf("%s imports %s", name, path)
 				}
 			}
+		}
+	}
+}
+
+// It reads the file by itself too: the helpers of mem are what the machine reads
+// with, and a mistake in one would be in both.
+func TestReadsByItself(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Go files (%v)", err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(name, "_test.go") && strings.Contains(string(text), "mem.ReadPadded") {
+			t.Errorf("%s reads with the machine's helper", name)
 		}
 	}
 }

@@ -18,6 +18,14 @@ const (
 	maxTruths = 16
 )
 
+// Event and Sink let users outside of this module take events: Func makes a Sink
+// of a function.
+type (
+	Event = event.Event
+	Sink  = event.Sink
+	Func  = event.Func
+)
+
 // Witness compares memory with the truth, counts, and reports to a sink. There
 // is one per machine; it is for one goroutine at a time. It implements
 // mem.Inspector.

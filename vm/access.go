@@ -115,6 +115,12 @@ func (p *Process) translate(addr mem.VirtAddr, a mem.Access) (mem.PFN, FaultKind
 	if pfn, ok := p.m.tlb.Lookup(p.tag, addr, protOf[a]); ok {
 		return pfn, NoFault, nil
 	}
+	return p.miss(addr, a)
+}
+
+// miss is translate where the TLB does not have it: apart, so that a hit does not
+// pay for its stack frame.
+func (p *Process) miss(addr mem.VirtAddr, a mem.Access) (mem.PFN, FaultKind, error) {
 	pfn, e, ok := p.walk(addr, a)
 	if ok {
 		return pfn, NoFault, nil

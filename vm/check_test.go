@@ -102,7 +102,7 @@ func TestCheckFinds(t *testing.T) {
 		{"no flush at fork", func(m *Machine, p *Process) {
 			tag := p.tag
 			p.Fork()
-			p.tag = tag // bug 12 of CASES
+			p.tag = tag // a bug of the Kevlar kernel
 		}, "the TLB grants rw-"},
 		{"cache loses a page", func(m *Machine, p *Process) {
 			m.phys.Frame(entry(p, fileRead).PFN()).Flags &^= phys.Cached

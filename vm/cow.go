@@ -43,7 +43,7 @@ func (p *Process) cowFault(v *vma.PageView, e pagetable.Entry) (resolution, erro
 		how = resolution{CoW, event.SourceZeroFill, 0}
 	case m.phys.Refs(from) == 1:
 		// Sole owner: set the entry writable, or the fault repeats for ever
-		// (bug 13 of CASES).
+		// (a bug of the Kevlar kernel).
 		m.phys.Put(fresh)
 		to, how = from, resolution{CoW, event.SourceReuse, 0}
 		m.phys.Get(from) // for the new entry; the old one's is dropped by set

@@ -127,7 +127,7 @@ func TestPrefault(t *testing.T) {
 	}
 }
 
-// The huge-page cache tells load biases and files apart (bug 11 of CASES).
+// The huge-page cache tells load biases and files apart (a bug of the Kevlar kernel).
 func TestHugePageKey(t *testing.T) {
 	w := newWitness(mustPrograms(t))
 	m := newMachine(t, Config{Policy: kevlar(t, 0), Inspector: w, Hardening: Fortress})
@@ -205,7 +205,7 @@ func TestExecDropsSharedMemory(t *testing.T) {
 }
 
 // A program that was rewritten is another one: its pages, its huge pages and its
-// layout are not those of before (bugs 10 and 11 of CASES).
+// layout are not those of before (two bugs of the Kevlar kernel).
 func TestExecRewritten(t *testing.T) {
 	const base = mem.VirtAddr(0x400000)
 	spec := elfgen.Spec{Type: elfgen.Exec, Entry: 0x400100, Segments: []elfgen.Seg{

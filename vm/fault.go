@@ -20,7 +20,7 @@ import (
 //
 // Compare Linux mm/memory.c:handle_mm_fault, arch/x86/mm/fault.c.
 func (p *Process) fault(addr mem.VirtAddr, a mem.Access, e pagetable.Entry) (FaultKind, error) {
-	v := &p.view
+	v := &p.m.view
 	if !p.areas.View(addr, v) && !(p.growStack(addr) && p.areas.View(addr, v)) {
 		return NoFault, p.refuse(addr, a, false)
 	}

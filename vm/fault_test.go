@@ -281,7 +281,7 @@ func TestCacheNeverReplaces(t *testing.T) {
 }
 
 // The bytes of .data's boundary page come from .data and from the gap, however
-// it is touched first (bug 3 of CASES).
+// it is touched first (a bug of the Kevlar kernel).
 func TestBoundaryPage(t *testing.T) {
 	for _, first := range []mem.VirtAddr{0x51c000, 0x51cbf0} {
 		m := newMachine(t, Config{Memory: 16 << 20})

@@ -11,7 +11,7 @@ import (
 // much is mapped.
 //
 // Both sides get a new TLB tag: a writable translation from before the fork
-// would write to the shared page (bug 12 of CASES).
+// would write to the shared page (a bug of the Kevlar kernel).
 //
 // To fork a process that ended is the caller's mistake, and panics.
 //

@@ -11,6 +11,7 @@ import (
 	"vmsim/internal/phys"
 	"vmsim/mem"
 	"vmsim/pagecache"
+	"vmsim/vma"
 )
 
 // DefaultMemory is the physical memory of a machine, in bytes.
@@ -59,7 +60,9 @@ type Machine struct {
 	cache     *pagecache.Cache
 	huge      *hugepage.Cache
 	assembler *hugepage.Assembler
-	zero      mem.PFN // the shared zero page
+	zero      mem.PFN      // the shared zero page
+	view      vma.PageView // of the page that faults
+	noAreas   *vma.Set     // of processes that ended: stays empty
 
 	procs   map[int]*Process
 	layouts map[layoutKey]*mapped
@@ -128,7 +131,7 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{cfg: cfg, phys: ram, tables: tables, cache: pagecache.New(ram),
-		huge: hugepage.NewCache(ram), procs: map[int]*Process{},
+		huge: hugepage.NewCache(ram), noAreas: vma.New(), procs: map[int]*Process{},
 		layouts: map[layoutKey]*mapped{}}
 	m.assembler = hugepage.NewAssembler(ram, m.cache, cfg.Policy)
 	m.boot()
@@ -163,7 +166,7 @@ func (m *Machine) Reset() {
 		panic(fmt.Sprintf("vm: %d frames leaked", leaked))
 	}
 	m.phys.Reset()
-	m.lastPID, m.stats, m.sweep = 0, Stats{}, sweep{}
+	m.lastPID, m.stats, m.sweep, m.view = 0, Stats{}, sweep{}, vma.PageView{}
 	m.boot()
 }
 

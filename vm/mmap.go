@@ -32,14 +32,14 @@ func (p *Process) Mmap(a Mapping) (mem.VirtAddr, error) {
 	if p.ended {
 		return 0, syscall.ESRCH
 	}
-	if a.Len == 0 || a.Offset < 0 || a.Offset%mem.PageSize != 0 {
+	if a.Len == 0 || a.Offset%mem.PageSize != 0 {
 		return 0, syscall.EINVAL
 	}
 	size := (a.Len + mem.PageSize - 1) &^ (mem.PageSize - 1)
 	if size < a.Len || size > uint64(mem.UserEnd) {
 		return 0, syscall.ENOMEM
 	}
-	if a.Offset+int64(size) < a.Offset {
+	if a.File != nil && (a.Offset < 0 || a.Offset+int64(size) < a.Offset) {
 		return 0, syscall.EOVERFLOW
 	}
 	at, err := p.placeMapping(a, size)
@@ -149,8 +149,12 @@ func (p *Process) unmap(r mem.Range) error {
 	if err != nil {
 		return syscall.ENOMEM
 	}
+	shared := false
+	for v := range p.areas.Overlapping(r) {
+		shared = shared || v.Shared && v.Kind == vma.Anon
+	}
 	p.areas.Remove(r)
-	if p.sharedAnon {
+	if shared {
 		p.m.reapAnonymous()
 	}
 	return nil
@@ -243,7 +247,7 @@ func (p *Process) splits(r mem.Range) int {
 
 // Brk moves the end of the heap to addr and returns where it is: addr, or
 // where it was if addr is below the heap's start or something is in the way
-// (bug 28 of CASES: growing over another mapping). A process that never exec'ed
+// (a bug of the Kevlar kernel: growing over another mapping). A process that never exec'ed
 // has no heap; it is at 0.
 //
 // Compare Linux mm/mmap.c:brk.

@@ -157,7 +157,7 @@ const plainEnd = mem.VirtAddr(0x7ffffffff000) // of user space
 
 // mmap checks in the order of Linux mm/mmap.c:do_mmap.
 func (s *plain) mmap(a Mapping, file []byte) (mem.VirtAddr, error) {
-	if a.Offset%mem.PageSize != 0 || a.Len == 0 || a.Offset < 0 {
+	if a.Offset%mem.PageSize != 0 || a.Len == 0 {
 		return 0, syscall.EINVAL
 	}
 	n := (a.Len + mem.PageSize - 1) / mem.PageSize
@@ -165,7 +165,7 @@ func (s *plain) mmap(a Mapping, file []byte) (mem.VirtAddr, error) {
 	if size == 0 || size > uint64(plainEnd) {
 		return 0, syscall.ENOMEM
 	}
-	if a.Offset > 1<<63-1-int64(size) {
+	if a.File != nil && (a.Offset < 0 || a.Offset > 1<<63-1-int64(size)) {
 		return 0, syscall.EOVERFLOW
 	}
 	at := a.Addr

@@ -44,7 +44,6 @@ type Process struct {
 	objects       []Object
 	sharedAnon    bool // has mapped shared anonymous memory
 	ended         bool // holds nothing any more, and gets nothing
-	view          vma.PageView
 }
 
 // Object is a file that exec mapped: the program, or its interpreter.
@@ -142,7 +141,7 @@ func (p *Process) end(reason string) {
 func (p *Process) release() {
 	p.m.tables.Free(&p.root)
 	delete(p.m.procs, p.PID)
-	p.areas, p.ended = vma.New(), true
+	p.areas, p.ended = p.m.noAreas, true
 	p.flushTLB()
 	if p.sharedAnon {
 		p.m.reapAnonymous()

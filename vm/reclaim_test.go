@@ -166,8 +166,8 @@ func TestReclaimFlushesTranslations(t *testing.T) {
 	}
 }
 
-// The source of a copy is pinned: reclaim takes another cached page for it (bug
-// 15 of CASES).
+// The source of a copy is pinned: reclaim takes another cached page for it (a
+// bug of the Kevlar kernel).
 func TestCopySourceIsPinned(t *testing.T) {
 	m := newMachine(t, Config{Memory: 2 << 20})
 	f, data := pattern("file", 4)

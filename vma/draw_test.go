@@ -310,6 +310,29 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
+// A view that is used again shows what the set holds now, in any order.
+func TestViewAgain(t *testing.T) {
+	s := parseSet(t, kevlar)
+	clone := s.Clone()
+	var w PageView
+	see := func(s *Set, page mem.VirtAddr) {
+		t.Helper()
+		var fresh PageView
+		if ok := s.View(page, &fresh); ok != s.View(page, &w) || fmt.Sprint(w) != fmt.Sprint(fresh) {
+			t.Errorf("view of %v:\n%+v\nwant\n%+v", page, w, fresh)
+		}
+	}
+	pages := []mem.VirtAddr{0x450000, 0x400000, 0x51a000, 0x51b000, 0x401000, 0x51d000, 0x522000, 0x526000, 0x527000, 0x528000, 0x526000, 0x400000, 0xfffffffffffff000}
+	for _, page := range pages {
+		see(s, page)
+	}
+	s.Protect(mem.Range{Start: 0x400000, End: 0x500000}, mem.ProtRead)
+	for _, page := range pages {
+		see(s, page)
+		see(clone, page)
+	}
+}
+
 // The two boundary pages of case A, as fault and assembly see them.
 func TestPageViewCaseA(t *testing.T) {
 	s := parseSet(t, kevlar)

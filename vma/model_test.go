@@ -371,8 +371,17 @@ func (p pair) views(t *rapid.T) {
 	for page := mem.VirtAddr(0); page < modelEnd; page += mem.PageSize {
 		at := page + mem.VirtAddr(rapid.IntRange(0, mem.PageSize-1).Draw(t, "in page"))
 		ok := p.set.View(at, &w)
-		if okFrom := ViewFrom(all, at, &from); ok != okFrom || fmt.Sprint(w) != fmt.Sprint(from) {
+		okFrom := ViewFrom(all, at, &from)
+		from.version = w.version // ViewFrom knows of no set
+		if ok != okFrom || fmt.Sprint(w) != fmt.Sprint(from) {
 			t.Fatalf("View and ViewFrom of %v:\n%+v\n%+v", page, w, from)
+		}
+		if from.Pieces = slices.Clone(w.Pieces); ok && from.Next() {
+			var next PageView
+			p.set.View(page+mem.PageSize, &next)
+			if fmt.Sprint(from) != fmt.Sprint(next) {
+				t.Fatalf("after %v, Next and View:\n%+v\n%+v", page, from, next)
+			}
 		}
 		if ok != p.model[page/atom].mapped {
 			t.Fatalf("view of %v: %t", page, ok)

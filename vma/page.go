@@ -38,13 +38,20 @@ type PageView struct {
 	Pieces []Piece
 	// Overlap: bytes of the page lie in several segments.
 	Overlap bool
+
+	alone   bool   // the page lies in First wholly
+	version uint64 // of the set that w is a view of; 0 is none
 }
 
 // View fills w with what the page at addr sees. It is false where no area
-// holds the page.
+// holds the page. A w that is used again for a page of the same area is only
+// moved.
 func (s *Set) View(addr mem.VirtAddr, w *PageView) bool {
 	page := mem.PageOf(addr)
-	*w = PageView{Addr: page.Start, Pieces: w.Pieces[:0]}
+	if w.version == s.version && w.move(page) {
+		return true
+	}
+	*w = PageView{Addr: page.Start, Pieces: w.Pieces[:0], version: s.version}
 	if s.find(page.Start) && s.last.End >= page.End {
 		w.add(&s.last, page)
 		return true
@@ -72,19 +79,26 @@ func ViewFrom(vs []VMA, addr mem.VirtAddr, w *PageView) bool {
 }
 
 // Next moves w to the following page where that is as easy as counting: both
-// lie wholly in the file part of one area. It is false, and w unchanged, where
-// they do not.
-func (w *PageView) Next() bool {
-	to := w.Addr + 2*mem.PageSize
-	if _, whole := w.FromCache(); !whole || to > w.First.FileEnd || to > w.First.End {
+// lie wholly in the file part of one area, or in one area without a file. It is
+// false, and w unchanged, where they do not.
+func (w *PageView) Next() bool { return w.move(mem.PageOf(w.Addr + mem.PageSize)) }
+
+// move is Next for any page.
+func (w *PageView) move(to mem.Range) bool {
+	if !w.alone || !w.First.Contains(to.Start) || to.End > w.First.End {
 		return false
 	}
-	w.Addr += mem.PageSize
-	w.Pieces[0].Offset += mem.PageSize
+	if _, whole := w.FromCache(); whole && to.End <= w.First.FileEnd {
+		w.Pieces[0].Offset = w.First.OffsetOf(to.Start)
+	} else if w.First.Kind == File {
+		return false
+	}
+	w.Addr = to.Start
 	return true
 }
 
 func (w *PageView) add(v *VMA, page mem.Range) {
+	w.alone = v.Covers(page)
 	if v.Kind != File {
 		if w.Areas == 0 {
 			if w.First.End == 0 {

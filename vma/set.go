@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 
 	"github.com/google/btree"
 
@@ -14,6 +15,18 @@ import (
 type Set struct {
 	tree *btree.BTreeG[VMA]
 	last VMA // the area found last, in front of the tree; empty if none
+
+	// version is another number after each change, one that no other set has,
+	// but for clones with the same areas. A PageView knows by it that it is
+	// still right.
+	version uint64
+}
+
+var lastVersion atomic.Uint64
+
+// changed notes that the areas are not those of before.
+func (s *Set) changed() {
+	s.last, s.version = VMA{}, lastVersion.Add(1)
 }
 
 // degree of the B-tree; 32 is where lookups among 20 to 1,000 areas are
@@ -26,11 +39,11 @@ var ErrExists = errors.New("range is mapped")
 func less(a, b VMA) bool { return a.Start < b.Start }
 
 // New returns an empty set.
-func New() *Set { return &Set{tree: btree.NewG(degree, less)} }
+func New() *Set { return &Set{tree: btree.NewG(degree, less), version: lastVersion.Add(1)} }
 
 // Clone returns a set with the same areas. It is lazy: nodes are copied when
 // either side changes them.
-func (s *Set) Clone() *Set { return &Set{tree: s.tree.Clone(), last: s.last} }
+func (s *Set) Clone() *Set { return &Set{tree: s.tree.Clone(), last: s.last, version: s.version} }
 
 // Len returns the number of areas.
 func (s *Set) Len() int { return s.tree.Len() }
@@ -119,7 +132,7 @@ func (s *Set) Insert(v VMA) error {
 
 // put stores v, whose range is free, merged with its neighbours.
 func (s *Set) put(v VMA) {
-	s.last = VMA{}
+	s.changed()
 	if a, ok := s.FindBelow(v.Start); ok && v.follows(&a) {
 		s.tree.Delete(a)
 		a.Extend(&v)
@@ -154,7 +167,7 @@ func (s *Set) take(r mem.Range) []VMA {
 	for _, v := range hit {
 		s.tree.Delete(v)
 	}
-	s.last = VMA{}
+	s.changed()
 	return hit
 }
 
@@ -178,7 +191,7 @@ func (s *Set) Protect(r mem.Range, prot mem.Prot) {
 // clear of its neighbours: brk and stack growth. The area must not be backed.
 func (s *Set) Resize(start mem.VirtAddr, to mem.Range) {
 	v, ok := s.tree.Delete(VMA{Range: mem.Range{Start: start}})
-	s.last = VMA{}
+	s.changed()
 	if !ok || v.Backed() {
 		panic("vma: resize of no anonymous area at " + start.String())
 	}

@@ -82,8 +82,8 @@ func (v *VMA) offset() int64 {
 	return v.Offset
 }
 
-// Clip returns the part of v inside r, with the offset moved along (case A's
-// relative, bug 26 of CASES: a split that keeps the offset shows wrong bytes).
+// Clip returns the part of v inside r, with the offset moved along (a bug of the
+// Kevlar kernel: a split that keeps the offset shows wrong bytes).
 func (v VMA) Clip(r mem.Range) VMA {
 	c := v
 	c.Range = v.Intersect(r)

@@ -35,7 +35,7 @@ ARCHITECTURE.md.`,
 
 func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	ctx := cmd.Context()
-	opt, format, err := f.options(ctx)
+	opt, format, err := f.options(ctx, paths...)
 	if err != nil {
 		return err
 	}

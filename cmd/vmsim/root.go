@@ -150,8 +150,9 @@ const smallestMemory = 4 << 20
 
 // options turns the flags into options and opens the event file. finish must
 // be called with the command's error when all is done. The machine stops at its
-// next page when ctx ends.
-func (f *machineFlags) options(ctx context.Context) (opt session.Options, format report.Format, err error) {
+// next page when ctx ends. The event file must be none of the inputs: it would
+// be lost before it is read.
+func (f *machineFlags) options(ctx context.Context, inputs ...string) (opt session.Options, format report.Format, err error) {
 	bad := func(flag string, err error) (session.Options, report.Format, error) {
 		return opt, "", fmt.Errorf("--%s: %w", flag, err)
 	}
@@ -175,6 +176,13 @@ func (f *machineFlags) options(ctx context.Context) (opt session.Options, format
 		return bad("output", err)
 	}
 	if f.events != "" {
+		if out, err := os.Stat(f.events); err == nil {
+			for _, path := range inputs {
+				if in, err := os.Stat(path); err == nil && os.SameFile(in, out) {
+					return bad("events", fmt.Errorf("%s is an input", f.events))
+				}
+			}
+		}
 		if f.file, err = os.Create(f.events); err != nil {
 			return opt, "", err
 		}

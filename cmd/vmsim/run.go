@@ -49,7 +49,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 		return fmt.Errorf("--execs: %d is less than 1", f.execs)
 	}
 	ctx := cmd.Context()
-	opt, format, err := f.options(ctx)
+	opt, format, err := f.options(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
 		return fmt.Errorf("--touch: %d is negative", f.plan.Touch)
 	}
 	ctx := cmd.Context()
-	opt, format, err := f.options(ctx)
+	opt, format, err := f.options(ctx, path)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 		return fmt.Errorf("--jobs: %d is less than 1", f.jobs)
 	}
 	ctx := cmd.Context()
-	opt, format, err := f.options(ctx)
+	opt, format, err := f.options(ctx, append(paths, f.filesFrom)...)
 	if err != nil {
 		return err
 	}
@@ -234,9 +234,11 @@ func (v *verifyReport) add(r session.FileResult) {
 func (v *verifyReport) addRow(r session.FileResult) {
 	name := report.Printable(r.Path)
 	if r.Verdict == session.Skipped {
-		v.rows.Add(r.Path, string(r.Verdict))
 		v.note("%s: skipped: %s", name, r.Reason)
-		return
+		if r.BytesCompared == 0 {
+			v.rows.Add(r.Path, string(r.Verdict))
+			return
+		}
 	}
 	cells := []any{r.Path, string(r.Verdict), r.Pages, r.Faults.Minor, r.Faults.Major, r.Faults.CoW, r.Windows,
 		r.FromCache, r.FromFile, r.Zero, r.Boundary, r.SharedIndexes, report.Bytes(r.BytesCompared)}

@@ -102,6 +102,10 @@ type PageVerifyOK struct {
 
 func (PageVerifyOK) Type() string { return "page_verify_ok" }
 
+func (e PageVerifyOK) String() string {
+	return fmt.Sprintf("%s: verified=%d, failed=%d", e.Type(), e.Verified, e.Failed)
+}
+
 // PageVerifyFail says that a process sees a wrong byte in a mapped page.
 type PageVerifyFail struct {
 	PID        int  `json:"pid"`
@@ -188,7 +192,6 @@ const (
 	SourceCopy      = "copy"       // CoW: copied the frame that was mapped
 	SourceReuse     = "reuse"      // CoW: sole owner, the frame became writable
 	SourceShared    = "shared"     // a frame of shared anonymous memory
-	SourceMapped    = "mapped"     // the entry was there: only access rights changed
 )
 
 // ProcessFork says that PID forked Child.
@@ -214,7 +217,7 @@ func (ProcessExec) Type() string { return "process_exec" }
 // ProcessExit says that PID ended: by itself, or why it was killed.
 type ProcessExit struct {
 	PID    int    `json:"pid"`
-	Reason string `json:"reason"` // exit, segv, oom
+	Reason string `json:"reason"` // exit; or killed: segv, oom, wrong byte
 }
 
 func (ProcessExit) Type() string { return "process_exit" }
@@ -263,6 +266,10 @@ type Segfault struct {
 
 func (Segfault) Type() string { return "segfault" }
 
+func (e Segfault) String() string {
+	return fmt.Sprintf("%s: vaddr=0x%x, access=%s, code=%s", e.Type(), uint64(e.VAddr), e.Access, e.Code)
+}
+
 // OOMKill says that PID was killed because no frame could be freed.
 type OOMKill struct {
 	PID      int  `json:"pid"`
@@ -271,3 +278,7 @@ type OOMKill struct {
 }
 
 func (OOMKill) Type() string { return "oom_kill" }
+
+func (e OOMKill) String() string {
+	return fmt.Sprintf("%s: vaddr=0x%x, resident=%d", e.Type(), uint64(e.VAddr), e.Resident)
+}

@@ -8,8 +8,9 @@ import (
 
 // Check verifies that the nodes are consistent with roots, all that exist:
 // every node's reference count is the number of its parents, its use count the
-// number of its entries; free nodes are zero; no node is lost. It calls ref
-// for each reference that an entry holds on a frame, n times for a block of n.
+// number of its entries, which lie in lines that are marked; free nodes are
+// zero; no node is lost; cached walks end where walks do. It calls ref for each
+// reference that an entry holds on a frame, n times for a block of n.
 func (t *Tables) Check(roots []Root, ref func(first mem.PFN, n int)) error {
 	seen := make([]uint32, len(t.refs))
 	for _, r := range roots {
@@ -30,6 +31,9 @@ func (t *Tables) Check(roots []Root, ref func(first mem.PFN, n int)) error {
 			if t.used[id] != 0 {
 				return fmt.Errorf("page-table node %d: free with %d entries", id, t.used[id])
 			}
+			if t.lines[id] != 0 {
+				return fmt.Errorf("page-table node %d: free with lines %#x in use", id, t.lines[id])
+			}
 			if *t.node(nodeID(id)) != (node{}) {
 				return fmt.Errorf("page-table node %d: free and not zero", id)
 			}
@@ -37,6 +41,26 @@ func (t *Tables) Check(roots []Root, ref func(first mem.PFN, n int)) error {
 	}
 	if free != len(t.free) {
 		return fmt.Errorf("page tables: %d free nodes, %d on the free list", free, len(t.free))
+	}
+	return t.checkWalks()
+}
+
+// checkWalks verifies that the walk cache says what a walk from the PGD finds.
+func (t *Tables) checkWalks() error {
+	for _, l := range t.walks.leaves {
+		if l.leaf == 0 || l.version != t.walks.version {
+			continue
+		}
+		addr := mem.VirtAddr(l.window << mem.HugeShift)
+		id, owned := l.pgd, t.refs[l.pgd] == 1
+		for level := levelPGD; level > levelPTE; level-- {
+			id = t.node(id)[index(level, addr)].child()
+			owned = owned && t.refs[id] == 1
+		}
+		if id != l.leaf || owned != l.owned {
+			return fmt.Errorf("page tables: cached walk from %d to %v ends in node %d, owned %t; it is %d, owned %t",
+				l.pgd, addr, l.leaf, l.owned, id, owned)
+		}
 	}
 	return nil
 }
@@ -54,6 +78,9 @@ func (t *Tables) check(id nodeID, level int, seen []uint32, ref func(mem.PFN, in
 			continue
 		}
 		used++
+		if t.lines[id]>>(i/lineEntries)&1 == 0 {
+			return fmt.Errorf("page-table node %d entry %d: its line is not marked as in use", id, i)
+		}
 		switch {
 		case e.IsHuge() && level != levelPMD:
 			return fmt.Errorf("page-table node %d entry %d: huge at level %d", id, i, level)

@@ -20,6 +20,7 @@
 // that name it, in distinct nodes, plus what the caches hold.
 //
 // Hence the rule for writers: an entry's write bit counts only if every node
-// above it has one reference (Walk reports it). A stale write permission can
+// above it has one reference (Walk reports it, walkcache.go remembers it for as
+// long as no reference count of a node changes). A stale write permission can
 // hide in a TLB only; fork therefore gives both sides a new address-space tag.
 package pagetable

@@ -42,10 +42,13 @@ type Tables struct {
 	arena []byte       // capacity nodes of 4 KiB
 	base  unsafe.Pointer
 
-	refs []uint32 // by node; 0 is free. Its length is the high-water mark.
-	used []uint16 // by node: entries that are not zero
-	free []nodeID // recycled, all zero
-	max  int      // nodes that may exist, node 0 included
+	refs  []uint32 // by node; 0 is free. Its length is the high-water mark.
+	used  []uint16 // by node: entries that are not zero
+	lines []uint64 // by node: bit k is set if entries [8k, 8k+8) were ever not zero
+	free  []nodeID // recycled, all zero
+	max   int      // nodes that may exist, node 0 included
+
+	walks walkCache
 }
 
 // New returns an arena for at most nodes page-table nodes over the frames of
@@ -62,6 +65,7 @@ func New(m *phys.Memory, nodes int) (*Tables, error) {
 	t := &Tables{phys: m, arena: arena, base: unsafe.Pointer(&arena[0]), max: nodes + 1}
 	t.refs = append(t.refs, 0)
 	t.used = append(t.used, 0)
+	t.lines = append(t.lines, 0)
 	return t, nil
 }
 
@@ -84,6 +88,7 @@ func (t *Tables) node(id nodeID) *node {
 
 // alloc returns a node of zeros with one reference.
 func (t *Tables) alloc() (nodeID, error) {
+	t.walks.changed()
 	if n := len(t.free); n > 0 {
 		id := t.free[n-1]
 		t.free = t.free[:n-1]
@@ -95,14 +100,21 @@ func (t *Tables) alloc() (nodeID, error) {
 	}
 	t.refs = append(t.refs, 1)
 	t.used = append(t.used, 0)
+	t.lines = append(t.lines, 0)
 	return nodeID(len(t.refs) - 1), nil
 }
 
 // release gives a node back whose entries are all gone.
 func (t *Tables) release(id nodeID) {
-	t.refs[id] = 0
+	t.walks.changed()
+	t.refs[id], t.lines[id] = 0, 0
 	t.free = append(t.free, id)
 }
+
+// lineEntries is the number of entries in a line of a node, 64 bytes as a cache
+// line. Most nodes of a small process have one or two lines in use: its exit
+// looks at those alone.
+const lineEntries = 8
 
 // set writes entry i of node id, keeping count.
 func (t *Tables) set(id nodeID, i int, e Entry) {
@@ -112,6 +124,7 @@ func (t *Tables) set(id nodeID, i int, e Entry) {
 	}
 	if e != 0 {
 		t.used[id]++
+		t.lines[id] |= 1 << (uint(i) / lineEntries % 64)
 	}
 	*slot = e
 }

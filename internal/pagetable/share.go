@@ -1,6 +1,10 @@
 package pagetable
 
-import "vmsim/mem"
+import (
+	"math/bits"
+
+	"vmsim/mem"
+)
 
 // Root is the page table of one address space. The zero Root is empty and owns
 // no node.
@@ -13,6 +17,7 @@ type Root struct{ pgd nodeID }
 // giving each a new TLB tag.
 func (t *Tables) Fork(r Root) Root {
 	if r.pgd != 0 {
+		t.walks.changed()
 		t.refs[r.pgd]++
 	}
 	return r
@@ -28,23 +33,25 @@ func (t *Tables) own(id *nodeID, level int) error {
 	if err != nil {
 		return err
 	}
+	t.walks.changed()
 	from, to := t.node(*id), t.node(c)
-	t.used[c] = t.used[*id]
-	for i, left := 0, t.used[*id]; left > 0; i++ {
-		e := from[i]
-		if e == 0 {
-			continue
+	t.used[c], t.lines[c] = t.used[*id], t.lines[*id]
+	for lines := t.lines[*id]; lines != 0; lines &= lines - 1 {
+		first := bits.TrailingZeros64(lines) * lineEntries
+		for i := first; i < first+lineEntries; i++ {
+			e := from[i]
+			switch {
+			case e == 0:
+				continue
+			case level > levelPTE && !e.IsHuge():
+				t.refs[e.child()]++
+			default:
+				t.get(e)
+				e = e.writeProtected()
+				from[i] = e
+			}
+			to[i] = e
 		}
-		left--
-		switch {
-		case level > levelPTE && !e.IsHuge():
-			t.refs[e.child()]++
-		default:
-			t.get(e)
-			e = e.writeProtected()
-			from[i] = e
-		}
-		to[i] = e
 	}
 	t.refs[*id]--
 	*id = c
@@ -55,6 +62,11 @@ func (t *Tables) own(id *nodeID, level int) error {
 // allocating missing ones, and returns the last. A huge entry on the way is an
 // error of the caller.
 func (t *Tables) path(r *Root, addr mem.VirtAddr, level int) (nodeID, error) {
+	if level == levelPTE && r.pgd != 0 {
+		if leaf, owned := t.walks.lookup(r.pgd, addr); owned {
+			return leaf, nil
+		}
+	}
 	if r.pgd == 0 {
 		id, err := t.alloc()
 		if err != nil {
@@ -153,24 +165,26 @@ func (t *Tables) Put(e Entry) {
 // drop gives back one reference on a node, and with the last one everything
 // below it.
 func (t *Tables) drop(id nodeID, level int) {
+	t.walks.changed()
 	if t.refs[id]--; t.refs[id] > 0 {
 		return
 	}
 	n := t.node(id)
-	for i, left := 0, t.used[id]; left > 0; i++ {
-		e := n[i]
-		if e == 0 {
-			continue
+	for lines := t.lines[id]; lines != 0; lines &= lines - 1 {
+		first := bits.TrailingZeros64(lines) * lineEntries
+		for i := first; i < first+lineEntries; i++ {
+			switch e := n[i]; {
+			case e == 0:
+				continue
+			case level > levelPTE && !e.IsHuge():
+				t.drop(e.child(), level-1)
+			default:
+				t.Put(e)
+			}
+			n[i] = 0
 		}
-		if level > levelPTE && !e.IsHuge() {
-			t.drop(e.child(), level-1)
-		} else {
-			t.Put(e)
-		}
-		n[i] = 0
-		left--
 	}
-	t.used[id] = 0
+	t.used[id], t.lines[id] = 0, 0
 	t.free = append(t.free, id)
 }
 

@@ -16,6 +16,9 @@ func (t *Tables) Walk(r Root, addr mem.VirtAddr) (e Entry, owned bool) {
 	if id == 0 || addr >= mem.UserEnd {
 		return 0, false
 	}
+	if leaf, owned := t.walks.lookup(id, addr); leaf != 0 {
+		return t.node(leaf)[index(levelPTE, addr)], owned
+	}
 	owned = t.refs[id] == 1
 	for l := levelPGD; l > levelPTE; l-- {
 		e = t.node(id)[index(l, addr)]
@@ -25,6 +28,7 @@ func (t *Tables) Walk(r Root, addr mem.VirtAddr) (e Entry, owned bool) {
 		id = e.child()
 		owned = owned && t.refs[id] == 1
 	}
+	t.walks.fill(r.pgd, addr, id, owned)
 	return t.node(id)[index(levelPTE, addr)], owned
 }
 
@@ -111,7 +115,7 @@ func (t *Tables) Split(r *Root, addr mem.VirtAddr) error {
 	for s := range n {
 		n[s] = e&^(bitHuge|pfnMask) | Entry(e.PFN()+mem.PFN(s))<<pfnShift
 	}
-	t.used[leaf] = 512
+	t.used[leaf], t.lines[leaf] = 512, ^uint64(0)
 	t.set(id, i, childEntry(leaf))
 	return nil
 }
@@ -159,7 +163,7 @@ func (t *Tables) clear(id nodeID, level int, base mem.VirtAddr, r mem.Range) {
 // Update gives every mapped entry of the page-aligned range r the permission
 // prot. Write permission is given only to entries of shared mappings and to
 // those that have it already: all others get it by a CoW fault, which looks at
-// the references first (bug 19 of CASES). Huge entries that lie partly in r
+// the references first (a bug of the Kevlar kernel). Huge entries that lie partly in r
 // must have been split. On ErrNoMemory no permission is changed.
 func (t *Tables) Update(root *Root, r mem.Range, prot mem.Prot) error {
 	if root.pgd == 0 || r.Empty() {

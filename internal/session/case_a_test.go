@@ -86,7 +86,7 @@ func busybox(t *testing.T) mem.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// .data as CASES of that build have it.
+	// .data as that build has it.
 	if f.Size() == busyboxSize {
 		for _, a := range newFileImage(data, 0).areas {
 			if a.start == 0x5db708 && a.off == 0x1da708 && a.writable() {

@@ -33,11 +33,7 @@ func Expand(paths []string, trouble func(error)) []Source {
 	seen := map[mem.FileID]bool{}
 	for _, path := range paths {
 		fi, err := os.Stat(path)
-		if err != nil {
-			trouble(err)
-			continue
-		}
-		if !fi.IsDir() {
+		if err != nil || !fi.IsDir() { // what cannot be opened is skipped, with the reason
 			out = append(out, Source{Path: path, Named: true})
 			continue
 		}
@@ -172,7 +168,7 @@ func (b *Bench) verifySource(s Source) (res FileResult, pass bool) {
 		o, err := mem.OpenFile(s.Path)
 		if err != nil {
 			res.Path = s.Path
-			res.skip(Reason(err))
+			res.skip(err)
 			return res, false
 		}
 		defer o.Close()

@@ -39,6 +39,8 @@ func Words(e event.Event) string {
 	case event.OOMKill:
 		return fmt.Sprintf("out of memory: PID %d needs a frame for %s and none can be freed; killed with %d pages", e.PID,
 			hex(e.VAddr), e.Resident)
+	case event.PageVerifyOK:
+		return ""
 	case fmt.Stringer: // a failed verification
 		return e.String()
 	}

@@ -2,7 +2,8 @@ package session
 
 import (
 	"maps"
-	"slices"
+
+	"github.com/google/btree"
 
 	"vmsim/mem"
 	"vmsim/verify"
@@ -14,7 +15,7 @@ import (
 type memory struct {
 	exec    int // number of the exec that began it
 	truths  []*verify.Truth
-	regions []region // what mmap and munmap made, without overlap
+	regions *btree.BTreeG[region] // what mmap and munmap made, without overlap
 	written map[mem.VirtAddr]byte
 }
 
@@ -39,53 +40,71 @@ func (m *memory) exec1(p *vm.Process) error {
 	if err != nil {
 		return err
 	}
-	*m = memory{exec: m.exec, truths: ts, written: map[mem.VirtAddr]byte{}}
+	regions := btree.NewG(32, func(a, b region) bool { return a.Start < b.Start })
+	*m = memory{exec: m.exec, truths: ts, regions: regions, written: map[mem.VirtAddr]byte{}}
 	return nil
 }
 
 // clone is what a fork's child sees. Truths only read, so both may use them.
 func (m *memory) clone() *memory {
 	c := *m
-	c.regions = slices.Clone(m.regions)
+	c.regions = m.regions.Clone()
 	c.written = maps.Clone(m.written)
 	return &c
 }
 
 // forget drops what is known of r: it is unmapped, or zeros.
-func (m *memory) forget(r mem.Range) {
-	var keep []region
-	for _, g := range m.regions {
-		for _, part := range []mem.Range{{Start: g.Start, End: min(g.End, r.Start)}, {Start: max(g.Start, r.End), End: g.End}} {
+func (m *memory) forget(r mem.Range) { m.replace(region{Range: r}) }
+
+// replace makes g what its range is.
+func (m *memory) replace(g region) {
+	var cut []region
+	if first, ok := m.region(g.Start); ok {
+		cut = append(cut, first)
+	}
+	m.regions.AscendRange(region{Range: mem.Range{Start: g.Start + 1}}, region{Range: mem.Range{Start: g.End}}, func(x region) bool {
+		cut = append(cut, x)
+		return true
+	})
+	for _, x := range cut {
+		m.regions.Delete(x)
+		for _, part := range []mem.Range{{Start: x.Start, End: min(x.End, g.Start)}, {Start: max(x.Start, g.End), End: x.End}} {
 			if part.Empty() {
 				continue
 			}
-			piece := g
-			piece.Range = part
-			piece.offset += int64(part.Start - g.Start)
-			keep = append(keep, piece)
+			rest := x
+			rest.Range, rest.offset = part, x.offset+int64(part.Start-x.Start)
+			m.regions.ReplaceOrInsert(rest)
 		}
 	}
-	m.regions = append(keep, region{Range: r})
-	maps.DeleteFunc(m.written, func(a mem.VirtAddr, _ byte) bool { return r.Contains(a) })
+	m.regions.ReplaceOrInsert(g)
+	if uint64(len(m.written)) > g.Len() {
+		for a := g.Start; a < g.End; a++ {
+			delete(m.written, a)
+		}
+		return
+	}
+	maps.DeleteFunc(m.written, func(a mem.VirtAddr, _ byte) bool { return g.Contains(a) })
 }
 
 // mapped notes a new mapping.
 func (m *memory) mapped(r mem.Range, a vm.Mapping) {
-	m.forget(r)
-	g := &m.regions[len(m.regions)-1]
-	g.file, g.offset = a.File, a.Offset
+	g := region{Range: r, file: a.File, offset: a.Offset}
 	if a.Shared && a.File == nil {
 		g.shared, g.from = &sharedPages{map[mem.VirtAddr]byte{}}, r.Start
 	}
+	m.replace(g)
 }
 
-func (m *memory) region(addr mem.VirtAddr) (region, bool) {
-	for _, g := range m.regions {
-		if g.Contains(addr) {
-			return g, true
-		}
+func (m *memory) region(addr mem.VirtAddr) (g region, ok bool) {
+	m.regions.DescendLessOrEqual(region{Range: mem.Range{Start: addr}}, func(x region) bool {
+		g, ok = x, x.Contains(addr)
+		return false
+	})
+	if !ok {
+		return region{}, false
 	}
-	return region{}, false
+	return g, true
 }
 
 func (m *memory) wrote(addr mem.VirtAddr, value byte) {
@@ -106,7 +125,7 @@ func (m *memory) compare(w *verify.Witness, pid int, addr mem.VirtAddr, data []b
 	switch {
 	case other && g.file != nil:
 		start, at = g.Start, uint64(g.offset)+uint64(addr-g.Start)
-		err = mem.ReadPadded(g.file, want[:], int64(at))
+		want, err = verify.FilePage(g.file, int64(at))
 	case !other:
 		for _, t := range m.truths {
 			if t.Extent().Contains(addr) {

@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"vmsim/internal/event"
@@ -57,6 +59,9 @@ func (b *Bench) Replay(path string, r io.Reader, stop func() bool) (ReplayResult
 	}}
 	var err error
 	res.Result, err = runner.Run(until(stop, trace.NewDecoder(path, r).All()))
+	if err == nil {
+		err = sim.unchanged()
+	}
 	res.FirstWrong, res.WrongLine = sim.firstWrong, sim.wrongLine
 	res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
 	return res, err
@@ -100,6 +105,17 @@ func (s *simulator) close() {
 			o.file.Close()
 		}
 	}
+}
+
+// unchanged returns ErrChanged for the first file, by name, that was written
+// since it was opened.
+func (s *simulator) unchanged() error {
+	for _, path := range slices.Sorted(maps.Keys(s.files)) {
+		if f := s.files[path].file; f != nil && f.Changed() {
+			return fmt.Errorf("%s: %w", path, ErrChanged)
+		}
+	}
+	return nil
 }
 
 func (s *simulator) open(path string) *opened {

@@ -457,3 +457,40 @@ func tail(s string) string {
 	lines := strings.Split(s, "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
+
+// Many mappings, and touches among them: what is kept beside the machine finds
+// each again, and cuts the right ones.
+func TestManyMappings(t *testing.T) {
+	const n = 20_000
+	var text strings.Builder
+	text.WriteString("vmsim-trace 1\n1 boot\n")
+	at := func(i int) int { return 0x100000000 + 2*i*0x1000 } // with holes, so that none merge
+	for i := range n {
+		fmt.Fprintf(&text, "1 mmap 0x%x 0x1000 rw- private,fixed anon\n", at(i))
+	}
+	for i := 0; i < n; i += 100 {
+		fmt.Fprintf(&text, "1 touch w 0x%x 0x%02x\n", at(i)+8, 1+i%250)
+	}
+	fmt.Fprintf(&text, "1 munmap 0x%x 0x%x = 0\n1 mmap 0x%x 0x1000 rw- private,fixed anon\n", at(5000), at(10_000)-at(5000), at(6000))
+	for i := 0; i < n; i += 100 {
+		switch {
+		case i == 6000:
+			fmt.Fprintf(&text, "1 touch r 0x%x = 0x00\n", at(i)+8)
+		case i < 5000 || i >= 10_000:
+			fmt.Fprintf(&text, "1 touch r 0x%x = 0x%02x\n", at(i)+8, 1+i%250)
+		}
+	}
+	fmt.Fprintf(&text, "1 touch r 0x%x = SEGV_MAPERR\n", at(7000))
+	b, err := NewBench(DefaultOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	res, err := b.Replay("many.trace", strings.NewReader(text.String()), func() bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !res.OK() || res.Tally.Failures > 0 {
+		t.Errorf("%d failures, mismatches %v", res.Tally.Failures, res.Mismatches)
+	}
+}

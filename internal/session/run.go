@@ -94,7 +94,7 @@ func (b *Bench) Run(prog vm.Program, n int, write bool) (res RunResult, err erro
 		}
 		p.Exit()
 	}
-	return res, nil
+	return res, unchanged(prog)
 }
 
 // touchAll reads every page of p's objects and compares it. A page that the

@@ -100,6 +100,24 @@ func stackOf(p *vm.Process) mem.Range {
 	return mem.Range{}
 }
 
+// ErrChanged is the error of a run whose file was written meanwhile: what was
+// compared was of two contents.
+var ErrChanged = errors.New("changed while it was used")
+
+// unchanged returns ErrChanged if a file of prog was written since it was
+// opened.
+func unchanged(prog vm.Program) error {
+	for _, im := range []*loader.Image{prog.Image, prog.Interp} {
+		if im == nil {
+			continue
+		}
+		if f, ok := im.File.(interface{ Changed() bool }); ok && f.Changed() {
+			return fmt.Errorf("%s: %w", im.File.Name(), ErrChanged)
+		}
+	}
+	return nil
+}
+
 // Open opens and parses a program and, if interp is set, the interpreter that
 // it names. close must be called when both are no longer used.
 //

@@ -109,7 +109,7 @@ func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res 
 		}
 		p.Kill("wrong byte")
 	}
-	return res, nil
+	return res, unchanged(prog)
 }
 
 // killed reports whether err says that a process was killed for want of memory:

@@ -64,23 +64,24 @@ func (b *Bench) Verify(f mem.File) FileResult {
 	changed, _ := f.(interface{ Changed() bool })
 	switch {
 	case changed != nil && changed.Changed():
-		res.skip("changed while it was read")
+		// What was compared was of two contents.
+		res = FileResult{Path: f.Name(), Verdict: Skipped, Reason: "changed while it was read"}
 	case res.Failures > 0:
 		res.Verdict = Fail
 		if err != nil { // what was found before it counts
 			res.Reason = Reason(err)
 		}
 	case err != nil:
-		res.skip(Reason(err))
+		res.skip(err)
 	default:
 		res.Verdict = OK
 	}
 	return res
 }
 
-func (r *FileResult) skip(reason string) {
-	*r = FileResult{Path: r.Path, Verdict: Skipped, Reason: reason}
-}
+// skip says why a file was not verified, or not to its end: the figures are
+// those of the part.
+func (r *FileResult) skip(err error) { r.Verdict, r.Reason = Skipped, Reason(err) }
 
 func (b *Bench) verify(f mem.File, res *FileResult) error {
 	im, err := loader.Parse(f)
