@@ -8,8 +8,8 @@ import (
 )
 
 // Key says which huge page: the file and its content, how far it was moved,
-// and which window. All three matter (a bug of the Kevlar kernel: without the bias, or
-// without the identity, a different file gets the old page).
+// and which window. All three matter (a bug of the Kevlar kernel: without the
+// bias, or without the identity, a different file gets the old page).
 type Key struct {
 	File       mem.FileID
 	Generation uint64
@@ -48,7 +48,8 @@ func (p *Page) Uniform() (mem.Prot, bool) {
 }
 
 // Cache keeps assembled huge pages. It holds one reference on each of their
-// 512 frames (a bug of the Kevlar kernel: on the first alone, and a split frees the rest).
+// 512 frames (a bug of the Kevlar kernel: on the first alone, and a split frees
+// the rest).
 type Cache struct {
 	phys  *phys.Memory
 	pages map[Key]*Page

@@ -20,35 +20,40 @@ func (p *Process) cowFault(v *vma.PageView, e pagetable.Entry) (resolution, erro
 			return resolution{}, err
 		}
 	}
-	// The frame is allocated before anything is looked at again: allocating
+	e, owned := m.tables.Walk(p.root, v.Addr)
+	if owned && !e.IsSpecial() && m.phys.Refs(e.PFN()) == 1 {
+		// Sole owner: set the entry writable, or the fault repeats for ever
+		// (a bug of the Kevlar kernel). No frame is needed.
+		from := e.PFN()
+		m.phys.Get(from) // for the new entry; the old one's is dropped with it
+		if err := p.install(v, from, v.Prot); err != nil {
+			return resolution{}, err
+		}
+		m.emitCoW(p, v.Addr, from, from)
+		return resolution{CoW, event.SourceReuse, 0}, nil
+	}
+	// The frame is allocated before the entry is looked at again: allocating
 	// may reclaim, and reclaim may take the very entry away.
-	fresh, err := m.alloc()
+	to, err := m.alloc()
 	if err != nil {
 		return resolution{}, err
 	}
 	if err := m.tables.Own(&p.root, v.Addr); err != nil {
-		m.phys.Put(fresh)
+		m.phys.Put(to)
 		return resolution{}, err
 	}
 	e, _ = m.tables.Walk(p.root, v.Addr)
 	if !e.Mapped() {
-		m.phys.Put(fresh)
+		m.phys.Put(to)
 		return p.resolve(v, mem.Write, e)
 	}
-	from, to := e.PFN(), fresh
+	from := e.PFN()
 	how := resolution{CoW, event.SourceCopy, from}
-	switch {
-	case e.IsSpecial():
-		clear(m.phys.Page(fresh))
+	if e.IsSpecial() {
+		clear(m.phys.Page(to))
 		how = resolution{CoW, event.SourceZeroFill, 0}
-	case m.phys.Refs(from) == 1:
-		// Sole owner: set the entry writable, or the fault repeats for ever
-		// (a bug of the Kevlar kernel).
-		m.phys.Put(fresh)
-		to, how = from, resolution{CoW, event.SourceReuse, 0}
-		m.phys.Get(from) // for the new entry; the old one's is dropped by set
-	default:
-		copy(m.phys.Page(fresh), m.phys.Page(from))
+	} else {
+		copy(m.phys.Page(to), m.phys.Page(from))
 	}
 	if err := p.install(v, to, v.Prot); err != nil {
 		return resolution{}, err

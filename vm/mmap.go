@@ -247,8 +247,8 @@ func (p *Process) splits(r mem.Range) int {
 
 // Brk moves the end of the heap to addr and returns where it is: addr, or
 // where it was if addr is below the heap's start or something is in the way
-// (a bug of the Kevlar kernel: growing over another mapping). A process that never exec'ed
-// has no heap; it is at 0.
+// (a bug of the Kevlar kernel: growing over another mapping). A process that
+// never exec'ed has no heap; it is at 0.
 //
 // Compare Linux mm/mmap.c:brk.
 func (p *Process) Brk(addr mem.VirtAddr) mem.VirtAddr {

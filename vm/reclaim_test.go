@@ -343,3 +343,31 @@ func TestPageTablesRunOutHalfWay(t *testing.T) {
 		}
 	}
 }
+
+// To take a frame over needs no other one: a sole owner that writes after a fork
+// is not killed for want of memory.
+func TestReuseNeedsNoFrame(t *testing.T) {
+	m := newMachine(t, Config{Memory: 2 << 20, Hardening: Fortress})
+	p := boot(t, m)
+	at, err := p.Mmap(Mapping{Len: 4 << 20, Prot: mem.ProtRead | mem.ProtWrite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	touch := func(p *Process, addr mem.VirtAddr, want FaultKind) {
+		t.Helper()
+		if kind, err := p.Write(addr, []byte{1}); err != nil || kind != want {
+			t.Fatalf("write at %v: %v, %v; want %v", addr, kind, err, want)
+		}
+	}
+	touch(p, at, Minor)
+	child := p.Fork()
+	touch(child, at, CoW) // splits the leaf: both entries are write-protected
+	child.Exit()
+	for next := at + mem.PageSize; m.FreeFrames() > 0; next += mem.PageSize {
+		touch(p, next, Minor)
+	}
+	touch(p, at, CoW)
+	if m.Stats().OOMKills != 0 {
+		t.Error("somebody was killed")
+	}
+}

@@ -163,8 +163,8 @@ func (t *Tables) clear(id nodeID, level int, base mem.VirtAddr, r mem.Range) {
 // Update gives every mapped entry of the page-aligned range r the permission
 // prot. Write permission is given only to entries of shared mappings and to
 // those that have it already: all others get it by a CoW fault, which looks at
-// the references first (a bug of the Kevlar kernel). Huge entries that lie partly in r
-// must have been split. On ErrNoMemory no permission is changed.
+// the references first (a bug of the Kevlar kernel). Huge entries that lie
+// partly in r must have been split. On ErrNoMemory no permission is changed.
 func (t *Tables) Update(root *Root, r mem.Range, prot mem.Prot) error {
 	if root.pgd == 0 || r.Empty() {
 		return nil
