@@ -679,39 +679,3 @@ func TestFillError(t *testing.T) {
 		t.Errorf("%v, %v", page, err)
 	}
 }
-
-// BenchmarkAssemble fills 2 MiB from scattered frames of the cache and from the
-// file; memcpy is the reference.
-func BenchmarkAssemble(b *testing.B) {
-	for _, c := range []struct {
-		name   string
-		cached int
-	}{{"cached=0", 0}, {"cached=128", 128}, {"cached=512", 512}} {
-		b.Run(c.name, func(b *testing.B) {
-			x := newBench(b, len(content))
-			defer x.m.Close()
-			x.segment(b, testBase, testBase+mem.HugeSize, testBase+mem.HugeSize, 0, mem.ProtRead)
-			for i := range c.cached {
-				x.cachePage(b, mem.PageIndex(i), mem.PageSize)
-			}
-			a := NewAssembler(x.m, x.cache, Kevlar{})
-			areas := x.areas()
-			b.SetBytes(mem.HugeSize)
-			b.ReportAllocs()
-			for b.Loop() {
-				x.file.reads = x.file.reads[:0]
-				cand, _ := a.Candidate(testBase, 0, areas)
-				if _, win, err := a.Assemble(cand, areas, x.block); err != nil || win.FromCache != c.cached {
-					b.Fatal(win.FromCache, err)
-				}
-			}
-		})
-	}
-	b.Run("memcpy", func(b *testing.B) {
-		dst := make([]byte, mem.HugeSize)
-		b.SetBytes(mem.HugeSize)
-		for b.Loop() {
-			copy(dst, content)
-		}
-	})
-}

@@ -40,16 +40,16 @@ func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 		return err
 	}
 	defer f.finish(&err)
-	bench, err := session.NewBench(opt)
+	rig, err := session.NewRig(opt)
 	if err != nil {
 		return err
 	}
-	defer bench.Close()
+	defer rig.Close()
 	bad, trouble := false, false
 	all := []replayJSON{}
 	for _, path := range paths {
 		in := openInput(ctx, openPath(path))
-		res, err := bench.Replay(path, in, opt.Stop)
+		res, err := rig.Replay(path, in, opt.Stop)
 		in.Close()
 		if err != nil && ctx.Err() == nil {
 			trouble = true

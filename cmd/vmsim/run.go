@@ -75,12 +75,12 @@ func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 			opt.Events = words
 		}
 	}
-	bench, err := session.NewBench(opt)
+	rig, err := session.NewRig(opt)
 	if err != nil {
 		return err
 	}
-	defer bench.Close()
-	res, runErr := bench.Run(prog, f.execs, f.write)
+	defer rig.Close()
+	res, runErr := rig.Run(prog, f.execs, f.write)
 	if f.verbose && format == report.Table {
 		out.f("\n")
 	}

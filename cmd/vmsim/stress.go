@@ -63,12 +63,12 @@ func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
 		return err
 	}
 	defer closer()
-	bench, err := session.NewBench(opt)
+	rig, err := session.NewRig(opt)
 	if err != nil {
 		return err
 	}
-	defer bench.Close()
-	res, err := bench.Stress(prog, f.plan, func() bool { return ctx.Err() != nil })
+	defer rig.Close()
+	res, err := rig.Stress(prog, f.plan, func() bool { return ctx.Err() != nil })
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -29,7 +29,7 @@ func TestCaseAFixture(t *testing.T) {
 				var rec recorder
 				opt := options(t)
 				opt.Bugs, opt.Hardening, opt.Events = v.bugs, h, &rec
-				res := newBench(t, opt).Verify(fixture(t, "kevlar-layout"))
+				res := newRig(t, opt).Verify(fixture(t, "kevlar-layout"))
 				want := event.HugePageVerifyFail{PID: 3, HugeBase: 0x400000, SubPage: 284,
 					VMAStart: 0x51cbf0, VMAType: event.FileRW}
 				switch v.name {
@@ -105,7 +105,7 @@ func TestCaseABusyBox(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			opt := options(t)
 			opt.Bugs = v.bugs
-			res := newBench(t, opt).Verify(f)
+			res := newRig(t, opt).Verify(f)
 			want := ""
 			switch v.name {
 			case "boundary-copy", "both":
@@ -192,7 +192,7 @@ func compareFigures(t *testing.T, thresholds []int, draw func(*rand.Rand) []byte
 	t.Helper()
 	type setup struct {
 		variant, threshold int
-		bench              *Bench
+		bench              *Rig
 		rec                *recorder
 	}
 	var setups []setup
@@ -201,7 +201,7 @@ func compareFigures(t *testing.T, thresholds []int, draw func(*rand.Rand) []byte
 			rec := new(recorder)
 			opt := options(t)
 			opt.Threshold, opt.Bugs, opt.Events = threshold, variants[v].bugs, rec
-			setups = append(setups, setup{v, threshold, newBench(t, opt), rec})
+			setups = append(setups, setup{v, threshold, newRig(t, opt), rec})
 		}
 	}
 	failing = map[string]int{}

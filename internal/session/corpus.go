@@ -107,16 +107,16 @@ func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), s
 	work := make(chan int)
 	ahead := make(chan struct{}, 64*jobs) // results that wait for their turn
 	var wg sync.WaitGroup
-	benches := make([]*Bench, jobs)
+	rigs := make([]*Rig, jobs)
 	for w := range jobs {
-		if benches[w], err = NewBench(opt); err != nil {
-			for _, b := range benches[:w] {
+		if rigs[w], err = NewRig(opt); err != nil {
+			for _, b := range rigs[:w] {
 				b.Close()
 			}
 			return 0, err
 		}
 	}
-	for _, b := range benches {
+	for _, b := range rigs {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -162,7 +162,7 @@ func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), s
 
 // verifySource opens and verifies one file. pass: it was found, not named, and
 // is no ELF.
-func (b *Bench) verifySource(s Source) (res FileResult, pass bool) {
+func (b *Rig) verifySource(s Source) (res FileResult, pass bool) {
 	f := s.File
 	if f == nil {
 		o, err := mem.OpenFile(s.Path)

@@ -98,7 +98,7 @@ func TestEventsAreTheSame(t *testing.T) {
 					w.Emit(e)
 				}
 			})
-			b := newBench(t, opt)
+			b := newRig(t, opt)
 			if used {
 				for _, s := range files[len(files)/2:] {
 					b.Verify(s.File)

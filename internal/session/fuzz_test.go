@@ -32,7 +32,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	opt := DefaultOptions()
 	opt.Memory, opt.Hardening, opt.Threshold, opt.Digest = 16<<20, vm.Fortress, 3, true
-	b := newBench(f, opt)
+	b := newRig(f, opt)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := mem.NewBytesFile("fuzz", data)
 		if truth, err := verify.Load(file, vm.PIEBase); err == nil {

@@ -79,10 +79,10 @@ func options(t testing.TB) Options {
 	return opt
 }
 
-// newBench is NewBench, closed at the end of the test.
-func newBench(t testing.TB, opt Options) *Bench {
+// newRig is NewRig, closed at the end of the test.
+func newRig(t testing.TB, opt Options) *Rig {
 	t.Helper()
-	b, err := NewBench(opt)
+	b, err := NewRig(opt)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,8 +34,8 @@ type sharedPages struct {
 	written map[mem.VirtAddr]byte
 }
 
-// exec1 begins a new program.
-func (m *memory) exec1(p *vm.Process) error {
+// start is after an exec or a boot: nothing is known but the program.
+func (m *memory) start(p *vm.Process) error {
 	ts, err := truths(p)
 	if err != nil {
 		return err

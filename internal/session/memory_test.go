@@ -39,7 +39,7 @@ func TestVerifyInSmallMemory(t *testing.T) {
 	if testing.Short() {
 		sizes = sizes[:1]
 	}
-	large := newBench(t, options(t)).Verify(f)
+	large := newRig(t, options(t)).Verify(f)
 	if large.Verdict != OK || large.Windows < 10 {
 		t.Fatalf("in a large machine: %+v", large)
 	}
@@ -49,7 +49,7 @@ func TestVerifyInSmallMemory(t *testing.T) {
 				continue // slow, and nothing new
 			}
 			t.Run(fmt.Sprintf("%dMiB/%d", mib, h), func(t *testing.T) {
-				b := newBench(t, small(t, h, mib))
+				b := newRig(t, small(t, h, mib))
 				res := b.Verify(f)
 				if res.Verdict != OK || res.Failures != 0 || res.Pages != large.Pages {
 					t.Fatalf("%+v", res)
@@ -89,7 +89,7 @@ func TestOutOfMemory(t *testing.T) {
 				var rec recorder
 				opt := small(t, h, 4)
 				opt.Events = &rec
-				b := newBench(t, opt)
+				b := newRig(t, opt)
 				res := b.Verify(bigFile(c.writable))
 				if res.Verdict != Skipped || !strings.HasPrefix(res.Reason, fmt.Sprintf("out of memory: process %d was killed", c.pid)) {
 					t.Errorf("%+v", res)
@@ -142,7 +142,7 @@ func TestBigStress(t *testing.T) {
 	for _, h := range hardenings() {
 		opt := small(t, h, 6)
 		opt.Threshold = 64
-		b := newBench(t, opt)
+		b := newRig(t, opt)
 		res, err := b.Stress(program(t, bigFile(64)), StressPlan{Execs: 20, Touch: 300, Pattern: Random, Seed: seed(t)}, never)
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +172,7 @@ func TestStressOutOfMemory(t *testing.T) {
 	}}
 	f := mem.NewBytesFile("writable", elfgen.Build(spec, nil))
 	for _, c := range []struct{ touch, passed int }{{400, 5}, {600, 0}} { // as many frames, in init and in its child
-		b := newBench(t, small(t, hardening(t), 4))
+		b := newRig(t, small(t, hardening(t), 4))
 		res, err := b.Stress(program(t, f), StressPlan{Execs: 5, Touch: c.touch, Pattern: Random, Seed: seed(t)}, never)
 		if err != nil {
 			t.Fatal(err)

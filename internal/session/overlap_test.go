@@ -56,14 +56,14 @@ func TestOverlappingSegments(t *testing.T) {
 	type setup struct {
 		threshold int
 		h         vm.Hardening
-		bench     *Bench
+		bench     *Rig
 	}
 	var setups []setup
 	for _, threshold := range []int{128, 1, 0} {
 		for _, h := range []vm.Hardening{vm.Default, vm.Fortress} {
 			opt := options(t)
 			opt.Threshold, opt.Hardening = threshold, h
-			setups = append(setups, setup{threshold, h, newBench(t, opt)})
+			setups = append(setups, setup{threshold, h, newRig(t, opt)})
 		}
 	}
 	verified, refused, windows := 0, 0, 0

@@ -37,9 +37,9 @@ type ReplayResult struct {
 // The error is bad input (*trace.SyntaxError, with its line) or trouble; the
 // result then holds what was run until there. stop ends the run early when it
 // returns true, with ErrStopped.
-func (b *Bench) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, error) {
+func (b *Rig) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, error) {
 	b.Reset()
-	sim := &simulator{Bench: b, files: map[string]*opened{}, procs: map[int]*memory{}}
+	sim := &simulator{Rig: b, files: map[string]*opened{}, procs: map[int]*memory{}}
 	defer sim.close()
 	var res ReplayResult
 	execs := 0
@@ -84,7 +84,7 @@ func until(stop func() bool, ops iter.Seq2[trace.Op, error]) iter.Seq2[trace.Op,
 
 // simulator is the machine of this package as a trace drives it.
 type simulator struct {
-	*Bench
+	*Rig
 	files      map[string]*opened
 	procs      map[int]*memory // by machine PID
 	firstWrong Moment
@@ -193,7 +193,7 @@ func (s *simulator) Boot(path string) error {
 		return err
 	}
 	s.procs[p.PID] = &memory{}
-	return s.procs[p.PID].exec1(p)
+	return s.procs[p.PID].start(p)
 }
 
 func (s *simulator) Fork(pid int) (int, error) {
@@ -225,7 +225,7 @@ func (s *simulator) Exec(pid int, path string) error {
 		}
 		return err
 	}
-	return m.exec1(p)
+	return m.start(p)
 }
 
 func (s *simulator) Exit(pid, status int) error {

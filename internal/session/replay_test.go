@@ -20,9 +20,9 @@ import (
 // replayText runs the lines of a trace that lies beside those of testdata.
 // before is called before each operation, with how many were run; it may be
 // nil.
-func replayText(t testing.TB, opt Options, text string, before func(b *Bench, n int)) ReplayResult {
+func replayText(t testing.TB, opt Options, text string, before func(b *Rig, n int)) ReplayResult {
 	t.Helper()
-	b := newBench(t, opt)
+	b := newRig(t, opt)
 	n := 0
 	res, err := b.Replay(filepath.Join(traces, "t"), strings.NewReader("vmsim-trace 1\n"+text), func() bool {
 		if before != nil {
@@ -196,7 +196,7 @@ func TestCorruptedFrame(t *testing.T) {
 				t.Fatal(err)
 			}
 			last = strings.Replace(last, "0x00\n", fmt.Sprintf("0x%02x\n", data[0]), 1)
-			res := replayText(t, opt, lines+last, func(b *Bench, ops int) {
+			res := replayText(t, opt, lines+last, func(b *Rig, ops int) {
 				if ops != n {
 					return
 				}
@@ -277,13 +277,13 @@ func TestBadTrace(t *testing.T) {
 		"1 fork = 2\n2 exit\n2 exit\n":     "t:4:",
 		"1 fork = 2\n2 touch r ../elf/x+0": "t:3:",
 	} {
-		b := newBench(t, options(t))
+		b := newRig(t, options(t))
 		res, err := b.Replay("t", strings.NewReader("vmsim-trace 1\n"+lines), never)
 		if err == nil || !strings.Contains(err.Error(), want) || res.Processes != 2 {
 			t.Errorf("%q: error %v, want one at %s; %d processes", lines, err, want, res.Processes)
 		}
 	}
-	b := newBench(t, options(t))
+	b := newRig(t, options(t))
 	n := 0
 	res, err := b.Replay("t", strings.NewReader("vmsim-trace 1\n1 fork = 2\n1 fork = 3\n"), func() bool { n++; return n > 1 })
 	if err == nil || res.Processes != 2 {
@@ -295,7 +295,7 @@ func TestBadTrace(t *testing.T) {
 // it can look at the machine and go where something is.
 type author struct {
 	r     *rand.Rand
-	bench *Bench
+	bench *Rig
 	lines int
 	text  strings.Builder // all that was written, for the failure message
 	rest  string
@@ -434,7 +434,7 @@ func TestRandomTraces(t *testing.T) {
 		opt := options(t)
 		opt.Threshold = []int{0, 1, 128}[r.IntN(3)]
 		opt.Memory = []uint64{6 << 20, 64 << 20}[r.IntN(2)]
-		a := &author{r: r, bench: newBench(t, opt), lines: 1500}
+		a := &author{r: r, bench: newRig(t, opt), lines: 1500}
 		res, err := a.bench.Replay(filepath.Join(traces, "random"), a, never)
 		if err != nil {
 			t.Fatalf("trace %d: %v\n%s", i, err, tail(a.text.String()))
@@ -481,7 +481,7 @@ func TestManyMappings(t *testing.T) {
 		}
 	}
 	fmt.Fprintf(&text, "1 touch r 0x%x = SEGV_MAPERR\n", at(7000))
-	b, err := NewBench(DefaultOptions())
+	b, err := NewRig(DefaultOptions())
 	if err != nil {
 		t.Fatal(err)
 	}

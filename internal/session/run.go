@@ -64,7 +64,7 @@ func (m MapLine) String() string {
 // nothing changes. The first exec finds an empty page
 // cache, the later ones a warm one. What is read is compared with the truth.
 // With an error, the result holds what was found until then.
-func (b *Bench) Run(prog vm.Program, n int, write bool) (res RunResult, err error) {
+func (b *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err error) {
 	b.Reset()
 	defer func() {
 		res.Stats, res.Cache, res.Huge = b.Machine.Stats(), b.Machine.CacheStats().Pages, b.Machine.HugePages()
@@ -99,7 +99,7 @@ func (b *Bench) Run(prog vm.Program, n int, write bool) (res RunResult, err erro
 
 // touchAll reads every page of p's objects and compares it. A page that the
 // headers let nobody read is no page to touch.
-func (b *Bench) touchAll(p *vm.Process, write bool) (pages int, err error) {
+func (b *Rig) touchAll(p *vm.Process, write bool) (pages int, err error) {
 	ts, err := truths(p)
 	if err != nil {
 		return 0, err

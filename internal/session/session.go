@@ -33,26 +33,26 @@ type Options struct {
 // DefaultOptions is the repaired kevlar machine.
 func DefaultOptions() Options { return Options{Threshold: hugepage.DefaultThreshold} }
 
-// Tally counts what a Bench's witness compared.
+// Tally counts what a Rig's witness compared.
 type Tally = verify.Tally
 
 // ErrStopped is the error of what was stopped early.
 var ErrStopped = errors.New("stopped")
 
-// Bench is a machine with a verifier that looks at it.
-type Bench struct {
+// Rig is a machine with a verifier that looks at it.
+type Rig struct {
 	Machine *vm.Machine
 	Witness *verify.Witness
 	opt     Options
 }
 
-// NewBench builds both. Close gives the machine's memory back.
-func NewBench(opt Options) (*Bench, error) {
+// NewRig builds both. Close gives the machine's memory back.
+func NewRig(opt Options) (*Rig, error) {
 	policy, err := hugepage.NewKevlar(opt.Threshold, opt.Bugs...)
 	if err != nil {
 		return nil, err
 	}
-	b := &Bench{opt: opt}
+	b := &Rig{opt: opt}
 	b.Machine, err = vm.New(vm.Config{
 		Memory: opt.Memory, Policy: policy, Inspector: inspector{b},
 		Hardening: opt.Hardening, Events: opt.Events, Digest: opt.Digest,
@@ -65,13 +65,13 @@ func NewBench(opt Options) (*Bench, error) {
 }
 
 // Reset makes the machine new, with a new verifier.
-func (b *Bench) Reset() {
+func (b *Rig) Reset() {
 	b.Machine.Reset()
 	b.Witness = verify.NewWitness(b.opt.Events)
 }
 
 // stopped returns ErrStopped once Options.Stop asks for it.
-func (b *Bench) stopped() error {
+func (b *Rig) stopped() error {
 	if b.opt.Stop != nil && b.opt.Stop() {
 		return ErrStopped
 	}
@@ -79,10 +79,10 @@ func (b *Bench) stopped() error {
 }
 
 // Close ends the machine.
-func (b *Bench) Close() error { return b.Machine.Close() }
+func (b *Rig) Close() error { return b.Machine.Close() }
 
 // inspector hands what the machine shows to the verifier of the day.
-type inspector struct{ b *Bench }
+type inspector struct{ b *Rig }
 
 func (i inspector) Assembled(w mem.Window) error { return i.b.Witness.Assembled(w) }
 

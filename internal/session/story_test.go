@@ -20,7 +20,7 @@ import (
 // stress runs plan on kevlar-layout.
 func stress(t testing.TB, opt Options, plan StressPlan) StressResult {
 	t.Helper()
-	res, err := newBench(t, opt).Stress(program(t, fixture(t, "kevlar-layout")), plan, never)
+	res, err := newRig(t, opt).Stress(program(t, fixture(t, "kevlar-layout")), plan, never)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func replay(t testing.TB, opt Options, name string) ReplayResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := newBench(t, opt).Replay(path, bytes.NewReader(text), never)
+	res, err := newRig(t, opt).Replay(path, bytes.NewReader(text), never)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ type StressResult struct {
 // process that reads a wrong byte counts as crashed there, and one that is
 // killed for want of memory has not passed either. stop ends the run early when
 // it returns true. The result holds what was run, with an error too.
-func (b *Bench) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res StressResult, err error) {
+func (b *Rig) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res StressResult, err error) {
 	b.Reset()
 	defer func() {
 		res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
@@ -121,7 +121,7 @@ func killed(err error) bool {
 
 // execution touches pages, in order, and compares each with the truth. It ends
 // at the first wrong byte, and returns what was wrong.
-func (b *Bench) execution(p *vm.Process, truth *verify.Truth, pages []mem.VirtAddr) (wrong string, err error) {
+func (b *Rig) execution(p *vm.Process, truth *verify.Truth, pages []mem.VirtAddr) (wrong string, err error) {
 	for i, addr := range pages {
 		ok, err := b.comparePage(p, truth, addr)
 		var segv *vm.Segfault

@@ -50,7 +50,7 @@ type FileResult struct {
 //     beside the writer: nothing of the writes is seen.
 //
 // The file alone is mapped, a PIE or a shared object at vm.PIEBase.
-func (b *Bench) Verify(f mem.File) FileResult {
+func (b *Rig) Verify(f mem.File) FileResult {
 	b.Reset()
 	res := FileResult{Path: f.Name()}
 	err := b.verify(f, &res)
@@ -83,7 +83,7 @@ func (b *Bench) Verify(f mem.File) FileResult {
 // those of the part.
 func (r *FileResult) skip(err error) { r.Verdict, r.Reason = Skipped, Reason(err) }
 
-func (b *Bench) verify(f mem.File, res *FileResult) error {
+func (b *Rig) verify(f mem.File, res *FileResult) error {
 	im, err := loader.Parse(f)
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (b *Bench) verify(f mem.File, res *FileResult) error {
 			return err
 		}
 	}
-	if err := b.scribble(second, truth, res); err != nil {
+	if err := b.overwrite(second, truth, res); err != nil {
 		return err
 	}
 	_, err = b.execAndCompare(init, prog, truth, res)
@@ -121,7 +121,7 @@ func (b *Bench) verify(f mem.File, res *FileResult) error {
 
 // execAndCompare forks, execs, touches every page of the truth in ascending
 // order, and compares what the process sees.
-func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Truth, res *FileResult) (*vm.Process, error) {
+func (b *Rig) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Truth, res *FileResult) (*vm.Process, error) {
 	p := init.Fork()
 	if err := p.Exec(prog); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (b *Bench) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 
 // areaPermissions looks at what p's areas permit, beyond what its entries grant
 // now: on every touched page, and outside of the image.
-func (b *Bench) areaPermissions(p *vm.Process, truth *verify.Truth) {
+func (b *Rig) areaPermissions(p *vm.Process, truth *verify.Truth) {
 	for v := range p.Areas() {
 		if r := v.Range; !truth.Extent().Covers(r) && v.Name() != "[stack]" {
 			b.Witness.Permission(p.PID, truth, v.Start, v.Prot)
@@ -171,7 +171,7 @@ func (b *Bench) areaPermissions(p *vm.Process, truth *verify.Truth) {
 }
 
 // comparePage reads one page as p does and compares it with the truth.
-func (b *Bench) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAddr) (ok bool, err error) {
+func (b *Rig) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAddr) (ok bool, err error) {
 	data, _, err := p.ReadPage(addr)
 	if err != nil {
 		return false, err
@@ -179,10 +179,10 @@ func (b *Bench) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAdd
 	return b.Witness.Page(p.PID, truth, addr, data)
 }
 
-// scribble inverts the first and the last byte of every touched page that is
+// overwrite inverts the first and the last byte of every touched page that is
 // writable, and reads them back when all are written. An access that is
 // refused, or a write that is lost, is a failure.
-func (b *Bench) scribble(p *vm.Process, truth *verify.Truth, res *FileResult) error {
+func (b *Rig) overwrite(p *vm.Process, truth *verify.Truth, res *FileResult) error {
 	type written struct {
 		addr  mem.VirtAddr
 		value byte

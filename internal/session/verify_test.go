@@ -32,7 +32,7 @@ func TestPhaseThree(t *testing.T) {
 		on := func(event.Event) {}
 		opt := options(t)
 		opt.Events = TeeSink(&rec, event.Func(func(e event.Event) { on(e) }))
-		b := newBench(t, opt)
+		b := newRig(t, opt)
 		if _, err := b.Machine.Boot(nil); err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestPhaseThree(t *testing.T) {
 		}
 		prepare(p, &on)
 		var res FileResult
-		if err := b.scribble(p, truth, &res); err != nil {
+		if err := b.overwrite(p, truth, &res); err != nil {
 			t.Fatal(err)
 		}
 		return res, rec.events
@@ -92,7 +92,7 @@ func TestPhaseThree(t *testing.T) {
 // TestRefusedAccess: a file whose pages may not be touched as its headers say
 // has failed, also if no byte is wrong.
 func TestRefusedAccess(t *testing.T) {
-	var b *Bench
+	var b *Rig
 	opt := options(t)
 	opt.Events = event.Func(func(e event.Event) {
 		if exec, ok := e.(event.ProcessExec); ok && exec.PID == 3 {
@@ -102,7 +102,7 @@ func TestRefusedAccess(t *testing.T) {
 			}
 		}
 	})
-	b = newBench(t, opt)
+	b = newRig(t, opt)
 	res := b.Verify(writableFile())
 	var want []event.Event
 	for _, addr := range []event.Addr{0x403000, 0x403000, 0x403fff} { // the touch, then what would be written
@@ -116,7 +116,7 @@ func TestRefusedAccess(t *testing.T) {
 // TestAreasBeyondTheHeaders: an area that permits more than the headers, or that
 // no header asks for, is reported though no entry grants anything yet.
 func TestAreasBeyondTheHeaders(t *testing.T) {
-	var b *Bench
+	var b *Rig
 	var rec recorder
 	opt := options(t)
 	opt.Events = TeeSink(&rec, event.Func(func(e event.Event) {
@@ -132,7 +132,7 @@ func TestAreasBeyondTheHeaders(t *testing.T) {
 			}
 		}
 	}))
-	b = newBench(t, opt)
+	b = newRig(t, opt)
 	res := b.Verify(writableFile())
 	text := event.PermissionVerifyFail{PID: 3, VAddr: 0x400000, Expected: "r-x", Actual: "rwx"}
 	seen := map[event.Event]int{}

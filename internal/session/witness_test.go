@@ -26,7 +26,7 @@ import (
 
 // scene is some processes that run one file.
 type scene struct {
-	*Bench
+	*Rig
 	im    *fileImage
 	truth *verify.Truth
 	rec   *recorder
@@ -46,12 +46,12 @@ func newScene(t testing.TB, f *mem.BytesFile, opt Options, policy hugepage.Polic
 	}
 	s := &scene{im: newFileImage(data, uint64(vm.PIEBase)), truth: truth, rec: new(recorder), dirty: map[int]map[mem.VirtAddr]bool{}}
 	opt.Events = s.rec
-	s.Bench = newBench(t, opt)
+	s.Rig = newRig(t, opt)
 	if policy != nil {
 		if err := s.Machine.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s.Machine, err = vm.New(vm.Config{Memory: opt.Memory, Policy: policy, Inspector: inspector{s.Bench},
+		s.Machine, err = vm.New(vm.Config{Memory: opt.Memory, Policy: policy, Inspector: inspector{s.Rig},
 			Hardening: opt.Hardening, Events: opt.Events})
 		if err != nil {
 			t.Fatal(err)
