@@ -110,19 +110,19 @@ func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), s
 	rigs := make([]*Rig, jobs)
 	for w := range jobs {
 		if rigs[w], err = NewRig(opt); err != nil {
-			for _, b := range rigs[:w] {
-				b.Close()
+			for _, rig := range rigs[:w] {
+				rig.Close()
 			}
 			return 0, err
 		}
 	}
-	for _, b := range rigs {
+	for _, rig := range rigs {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			defer b.Close()
+			defer rig.Close()
 			for i := range work {
-				res, pass := b.verifySource(sources[i])
+				res, pass := rig.verifySource(sources[i])
 				results[i] <- slot{res, pass}
 			}
 		}()
@@ -162,7 +162,7 @@ func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), s
 
 // verifySource opens and verifies one file. pass: it was found, not named, and
 // is no ELF.
-func (b *Rig) verifySource(s Source) (res FileResult, pass bool) {
+func (rig *Rig) verifySource(s Source) (res FileResult, pass bool) {
 	f := s.File
 	if f == nil {
 		o, err := mem.OpenFile(s.Path)
@@ -179,7 +179,7 @@ func (b *Rig) verifySource(s Source) (res FileResult, pass bool) {
 			return res, true
 		}
 	}
-	return b.Verify(f), false
+	return rig.Verify(f), false
 }
 
 // identity returns the device and inode of a directory entry.

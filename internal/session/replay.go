@@ -37,9 +37,9 @@ type ReplayResult struct {
 // The error is bad input (*trace.SyntaxError, with its line) or trouble; the
 // result then holds what was run until there. stop ends the run early when it
 // returns true, with ErrStopped.
-func (b *Rig) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, error) {
-	b.Reset()
-	sim := &simulator{Rig: b, files: map[string]*opened{}, procs: map[int]*memory{}}
+func (rig *Rig) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, error) {
+	rig.Reset()
+	sim := &simulator{Rig: rig, files: map[string]*opened{}, procs: map[int]*memory{}}
 	defer sim.close()
 	var res ReplayResult
 	execs := 0
@@ -52,7 +52,7 @@ func (b *Rig) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, 
 			if m, ok := sim.procs[s.PID]; ok {
 				m.exec = execs
 			}
-			if res.FirstAssembly == (Moment{}) && b.Machine.Stats().Assembled > 0 {
+			if res.FirstAssembly == (Moment{}) && rig.Machine.Stats().Assembled > 0 {
 				res.FirstAssembly = Moment{execs, s.PID}
 			}
 		}
@@ -63,7 +63,7 @@ func (b *Rig) Replay(path string, r io.Reader, stop func() bool) (ReplayResult, 
 		err = sim.unchanged()
 	}
 	res.FirstWrong, res.WrongLine = sim.firstWrong, sim.wrongLine
-	res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
+	res.Stats, res.Tally, res.Failures = rig.Machine.Stats(), rig.Witness.Tally(), rig.Witness.Failures()
 	return res, err
 }
 

@@ -64,27 +64,27 @@ func (m MapLine) String() string {
 // nothing changes. The first exec finds an empty page
 // cache, the later ones a warm one. What is read is compared with the truth.
 // With an error, the result holds what was found until then.
-func (b *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err error) {
-	b.Reset()
+func (rig *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err error) {
+	rig.Reset()
 	defer func() {
-		res.Stats, res.Cache, res.Huge = b.Machine.Stats(), b.Machine.CacheStats().Pages, b.Machine.HugePages()
-		res.Tally, res.Failures = b.Witness.Tally(), b.Witness.Failures()
+		res.Stats, res.Cache, res.Huge = rig.Machine.Stats(), rig.Machine.CacheStats().Pages, rig.Machine.HugePages()
+		res.Tally, res.Failures = rig.Witness.Tally(), rig.Witness.Failures()
 	}()
-	init, err := b.Machine.Boot(nil)
+	init, err := rig.Machine.Boot(nil)
 	if err != nil {
 		return res, err
 	}
 	for i := range n {
-		before := b.Machine.Stats()
+		before := rig.Machine.Stats()
 		p := init.Fork()
 		if err := p.Exec(prog); err != nil {
 			return res, err
 		}
-		warm := b.Machine.Stats()
+		warm := rig.Machine.Stats()
 		e := ExecResult{PID: p.PID, Prefaulted: warm.Prefaulted - before.Prefaulted,
 			Windows:   warm.HugeMapped + warm.HugeScattered - before.HugeMapped - before.HugeScattered,
 			Assembled: warm.Assembled - before.Assembled}
-		if e.Pages, err = b.touchAll(p, write); err != nil {
+		if e.Pages, err = rig.touchAll(p, write); err != nil {
 			return res, err
 		}
 		e.Faults, e.Residency = p.Faults, p.Residency()
@@ -99,7 +99,7 @@ func (b *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err error)
 
 // touchAll reads every page of p's objects and compares it. A page that the
 // headers let nobody read is no page to touch.
-func (b *Rig) touchAll(p *vm.Process, write bool) (pages int, err error) {
+func (rig *Rig) touchAll(p *vm.Process, write bool) (pages int, err error) {
 	ts, err := truths(p)
 	if err != nil {
 		return 0, err
@@ -107,10 +107,10 @@ func (b *Rig) touchAll(p *vm.Process, write bool) (pages int, err error) {
 	good := 0
 	for _, t := range ts {
 		for addr := range t.TouchPages() {
-			if err := b.stopped(); err != nil {
+			if err := rig.stopped(); err != nil {
 				return pages, err
 			}
-			ok, err := b.comparePage(p, t, addr)
+			ok, err := rig.comparePage(p, t, addr)
 			var segv *vm.Segfault
 			if err != nil && !errors.As(err, &segv) {
 				return pages, err
@@ -126,8 +126,8 @@ func (b *Rig) touchAll(p *vm.Process, write bool) (pages int, err error) {
 			}
 		}
 	}
-	b.Witness.Done(p.PID, good, pages-good)
-	b.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stackOf(p)})
+	rig.Witness.Done(p.PID, good, pages-good)
+	rig.Witness.Permissions(p.PID, ts, p.Space(), []mem.Range{stackOf(p)})
 	return pages, nil
 }
 

@@ -65,21 +65,21 @@ func NewRig(opt Options) (*Rig, error) {
 }
 
 // Reset makes the machine new, with a new verifier.
-func (b *Rig) Reset() {
-	b.Machine.Reset()
-	b.Witness = verify.NewWitness(b.opt.Events)
+func (rig *Rig) Reset() {
+	rig.Machine.Reset()
+	rig.Witness = verify.NewWitness(rig.opt.Events)
 }
 
 // stopped returns ErrStopped once Options.Stop asks for it.
-func (b *Rig) stopped() error {
-	if b.opt.Stop != nil && b.opt.Stop() {
+func (rig *Rig) stopped() error {
+	if rig.opt.Stop != nil && rig.opt.Stop() {
 		return ErrStopped
 	}
 	return nil
 }
 
 // Close ends the machine.
-func (b *Rig) Close() error { return b.Machine.Close() }
+func (rig *Rig) Close() error { return rig.Machine.Close() }
 
 // inspector hands what the machine shows to the verifier of the day.
 type inspector struct{ b *Rig }

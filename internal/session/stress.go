@@ -59,22 +59,22 @@ type StressResult struct {
 // process that reads a wrong byte counts as crashed there, and one that is
 // killed for want of memory has not passed either. stop ends the run early when
 // it returns true. The result holds what was run, with an error too.
-func (b *Rig) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res StressResult, err error) {
-	b.Reset()
+func (rig *Rig) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res StressResult, err error) {
+	rig.Reset()
 	defer func() {
-		res.Stats, res.Tally, res.Failures = b.Machine.Stats(), b.Witness.Tally(), b.Witness.Failures()
-		res.CachedPages = b.Machine.CachedPages(prog.Image.File)
+		res.Stats, res.Tally, res.Failures = rig.Machine.Stats(), rig.Witness.Tally(), rig.Witness.Failures()
+		res.CachedPages = rig.Machine.CachedPages(prog.Image.File)
 	}()
 	truth, err := verify.Load(prog.Image.File, vm.PIEBase)
 	if err != nil {
 		return res, err
 	}
 	draw := newDraw(truth, plan)
-	init, err := b.Machine.Boot(&prog)
+	init, err := rig.Machine.Boot(&prog)
 	if err != nil {
 		return res, err
 	}
-	if _, err = b.execution(init, truth, draw.pages()); err != nil {
+	if _, err = rig.execution(init, truth, draw.pages()); err != nil {
 		return res, err
 	}
 	for n := 1; n <= plan.Execs && !stop(); n++ {
@@ -88,10 +88,10 @@ func (b *Rig) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res St
 			return res, err
 		}
 		at := Moment{n, p.PID}
-		if res.FirstAssembly == (Moment{}) && b.Machine.Stats().Assembled > 0 {
+		if res.FirstAssembly == (Moment{}) && rig.Machine.Stats().Assembled > 0 {
 			res.FirstAssembly = at
 		}
-		wrong, err := b.execution(p, truth, draw.pages())
+		wrong, err := rig.execution(p, truth, draw.pages())
 		if err != nil && !killed(err) {
 			return res, err
 		}
@@ -121,9 +121,9 @@ func killed(err error) bool {
 
 // execution touches pages, in order, and compares each with the truth. It ends
 // at the first wrong byte, and returns what was wrong.
-func (b *Rig) execution(p *vm.Process, truth *verify.Truth, pages []mem.VirtAddr) (wrong string, err error) {
+func (rig *Rig) execution(p *vm.Process, truth *verify.Truth, pages []mem.VirtAddr) (wrong string, err error) {
 	for i, addr := range pages {
-		ok, err := b.comparePage(p, truth, addr)
+		ok, err := rig.comparePage(p, truth, addr)
 		var segv *vm.Segfault
 		if errors.As(err, &segv) {
 			return segv.Error(), nil
@@ -132,11 +132,11 @@ func (b *Rig) execution(p *vm.Process, truth *verify.Truth, pages []mem.VirtAddr
 			return "", err
 		}
 		if !ok {
-			b.Witness.Done(p.PID, i, 1)
-			return lastFailure(b.Witness), nil
+			rig.Witness.Done(p.PID, i, 1)
+			return lastFailure(rig.Witness), nil
 		}
 	}
-	b.Witness.Done(p.PID, len(pages), 0)
+	rig.Witness.Done(p.PID, len(pages), 0)
 	return "", nil
 }
 

@@ -50,17 +50,17 @@ type FileResult struct {
 //     beside the writer: nothing of the writes is seen.
 //
 // The file alone is mapped, a PIE or a shared object at vm.PIEBase.
-func (b *Rig) Verify(f mem.File) FileResult {
-	b.Reset()
+func (rig *Rig) Verify(f mem.File) FileResult {
+	rig.Reset()
 	res := FileResult{Path: f.Name()}
-	err := b.verify(f, &res)
-	t := b.Witness.Tally()
-	s := b.Machine.Stats()
+	err := rig.verify(f, &res)
+	t := rig.Witness.Tally()
+	s := rig.Machine.Stats()
 	res.Faults, res.Windows = s.Faults, s.Assembled
 	res.FromCache, res.FromFile, res.Zero = s.FromCache, s.FromFile, s.Zero
 	res.BytesCompared = t.BytesCompared
 	res.Failures += t.Failures
-	res.FailureEvents = append(b.Witness.Failures(), res.FailureEvents...)
+	res.FailureEvents = append(rig.Witness.Failures(), res.FailureEvents...)
 	changed, _ := f.(interface{ Changed() bool })
 	switch {
 	case changed != nil && changed.Changed():
@@ -83,7 +83,7 @@ func (b *Rig) Verify(f mem.File) FileResult {
 // those of the part.
 func (r *FileResult) skip(err error) { r.Verdict, r.Reason = Skipped, Reason(err) }
 
-func (b *Rig) verify(f mem.File, res *FileResult) error {
+func (rig *Rig) verify(f mem.File, res *FileResult) error {
 	im, err := loader.Parse(f)
 	if err != nil {
 		return err
@@ -93,45 +93,45 @@ func (b *Rig) verify(f mem.File, res *FileResult) error {
 		return err
 	}
 	res.Boundary, res.SharedIndexes = truth.BoundaryPages(), truth.SharedIndexes()
-	init, err := b.Machine.Boot(nil)
+	init, err := rig.Machine.Boot(nil)
 	if err != nil {
 		return err
 	}
 	prog := vm.Program{Image: im}
-	first, err := b.execAndCompare(init, prog, truth, res)
+	first, err := rig.execAndCompare(init, prog, truth, res)
 	if err != nil {
 		return err
 	}
 	first.Exit()
-	second, err := b.execAndCompare(init, prog, truth, res)
+	second, err := rig.execAndCompare(init, prog, truth, res)
 	if err != nil {
 		return err
 	}
-	if b.opt.Digest {
+	if rig.opt.Digest {
 		if res.ImageSHA256, err = imageSHA256(second, truth); err != nil {
 			return err
 		}
 	}
-	if err := b.overwrite(second, truth, res); err != nil {
+	if err := rig.overwrite(second, truth, res); err != nil {
 		return err
 	}
-	_, err = b.execAndCompare(init, prog, truth, res)
+	_, err = rig.execAndCompare(init, prog, truth, res)
 	return err
 }
 
 // execAndCompare forks, execs, touches every page of the truth in ascending
 // order, and compares what the process sees.
-func (b *Rig) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Truth, res *FileResult) (*vm.Process, error) {
+func (rig *Rig) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Truth, res *FileResult) (*vm.Process, error) {
 	p := init.Fork()
 	if err := p.Exec(prog); err != nil {
 		return nil, err
 	}
 	good, bad := 0, 0
 	for addr := range truth.TouchPages() {
-		if err := b.stopped(); err != nil {
+		if err := rig.stopped(); err != nil {
 			return nil, err
 		}
-		ok, err := b.comparePage(p, truth, addr)
+		ok, err := rig.comparePage(p, truth, addr)
 		var segv *vm.Segfault
 		switch {
 		case errors.As(err, &segv):
@@ -146,43 +146,43 @@ func (b *Rig) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.Tr
 		}
 	}
 	res.Pages = good + bad
-	b.Witness.Done(p.PID, good, bad)
-	if b.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stackOf(p)}) {
-		b.areaPermissions(p, truth)
+	rig.Witness.Done(p.PID, good, bad)
+	if rig.Witness.Permissions(p.PID, []*verify.Truth{truth}, p.Space(), []mem.Range{stackOf(p)}) {
+		rig.areaPermissions(p, truth)
 	}
 	return p, nil
 }
 
 // areaPermissions looks at what p's areas permit, beyond what its entries grant
 // now: on every touched page, and outside of the image.
-func (b *Rig) areaPermissions(p *vm.Process, truth *verify.Truth) {
+func (rig *Rig) areaPermissions(p *vm.Process, truth *verify.Truth) {
 	for v := range p.Areas() {
 		if r := v.Range; !truth.Extent().Covers(r) && v.Name() != "[stack]" {
-			b.Witness.Permission(p.PID, truth, v.Start, v.Prot)
+			rig.Witness.Permission(p.PID, truth, v.Start, v.Prot)
 			if last := v.End - 1; last.PageDown() > v.Start {
-				b.Witness.Permission(p.PID, truth, last, v.Prot)
+				rig.Witness.Permission(p.PID, truth, last, v.Prot)
 			}
 		}
 	}
 	for addr := range truth.TouchPages() {
 		prot, _ := p.Prot(addr)
-		b.Witness.Permission(p.PID, truth, addr, prot)
+		rig.Witness.Permission(p.PID, truth, addr, prot)
 	}
 }
 
 // comparePage reads one page as p does and compares it with the truth.
-func (b *Rig) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAddr) (ok bool, err error) {
+func (rig *Rig) comparePage(p *vm.Process, truth *verify.Truth, addr mem.VirtAddr) (ok bool, err error) {
 	data, _, err := p.ReadPage(addr)
 	if err != nil {
 		return false, err
 	}
-	return b.Witness.Page(p.PID, truth, addr, data)
+	return rig.Witness.Page(p.PID, truth, addr, data)
 }
 
 // overwrite inverts the first and the last byte of every touched page that is
 // writable, and reads them back when all are written. An access that is
 // refused, or a write that is lost, is a failure.
-func (b *Rig) overwrite(p *vm.Process, truth *verify.Truth, res *FileResult) error {
+func (rig *Rig) overwrite(p *vm.Process, truth *verify.Truth, res *FileResult) error {
 	type written struct {
 		addr  mem.VirtAddr
 		value byte
@@ -221,8 +221,8 @@ func (b *Rig) overwrite(p *vm.Process, truth *verify.Truth, res *FileResult) err
 		e := event.PageVerifyFail{PID: p.PID, VAddr: event.Addr(w.addr.PageDown()), FirstDiff: w.addr.PageOffset(),
 			Expected: event.Byte(w.value), Actual: event.Byte(now[0]), FileOffset: event.Addr(off), VMAStart: event.Addr(start)}
 		res.fail(e)
-		if b.opt.Events != nil {
-			b.opt.Events.Emit(e)
+		if rig.opt.Events != nil {
+			rig.opt.Events.Emit(e)
 		}
 	}
 	return nil
