@@ -217,26 +217,10 @@ func BenchmarkCoWFault(b *testing.B) {
 	reads(b, c, at, "after")
 	c.Exit()
 
-	src, dst := coldArena(b), coldArena(b)
 	const nHost = 4096
 	_, data := pattern("private", nHost)
 	private := mapHost(b, nHost*mem.PageSize, int(tempFile(b, data).Fd()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
-	var q *Process
-	compare(b, &batch{n: coldPages,
-		prepare: func() { q = p.Fork() },
-		run: func() {
-			for i := range coldPages {
-				if kind, err := q.Touch(at+mem.VirtAddr(i*mem.PageSize), mem.Write); kind != CoW {
-					panic(err)
-				}
-			}
-		},
-		tidy: func() { q.Exit() },
-	}, &batch{name: "memcpy", n: coldPages, run: func() {
-		for off := 0; off < len(dst); off += mem.PageSize {
-			copy(dst[off:off+mem.PageSize], src[off:])
-		}
-	}}, kernelWrite(b, private))
+	compareWrites(b, p, at, CoW, private)
 }
 
 // kernelWrite writes to each page of a private mapping that has none yet.
@@ -261,14 +245,22 @@ func BenchmarkPrivateWriteFault(b *testing.B) {
 	sees(b, warm, ro1, data)
 	warm.Exit()
 
-	src, dst := coldArena(b), coldArena(b)
 	private := mapHost(b, 4096*mem.PageSize, int(tempFile(b, data[:4096*mem.PageSize]).Fd()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	compareWrites(b, p, at, Minor, private)
+}
+
+// compareWrites times the first write to each of coldPages pages at at in a child
+// of p, which costs a fault of this kind and a copy, against a cold memcpy and
+// the kernel's own private write fault.
+func compareWrites(b *testing.B, p *Process, at mem.VirtAddr, want FaultKind, private []byte) {
+	b.Helper()
+	src, dst := coldArena(b), coldArena(b)
 	var q *Process
 	compare(b, &batch{n: coldPages,
 		prepare: func() { q = p.Fork() },
 		run: func() {
 			for i := range coldPages {
-				if kind, err := q.Touch(at+mem.VirtAddr(i*mem.PageSize), mem.Write); kind != Minor {
+				if kind, err := q.Touch(at+mem.VirtAddr(i*mem.PageSize), mem.Write); kind != want {
 					panic(err)
 				}
 			}

@@ -45,7 +45,8 @@ func (m *memory) start(p *vm.Process) error {
 	return nil
 }
 
-// clone is what a fork's child sees. Truths only read, so both may use them.
+// clone is what a fork's child sees. It shares the truths: what they remember of
+// the file is the same for both.
 func (m *memory) clone() *memory {
 	c := *m
 	c.regions = m.regions.Clone()
