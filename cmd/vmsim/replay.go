@@ -29,7 +29,7 @@ ARCHITECTURE.md.`,
 		Args: want("trace", true),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a) },
 	}
-	f.register(cmd)
+	f.register(cmd, "table", "json", "jsonl")
 	return cmd
 }
 

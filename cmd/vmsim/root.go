@@ -118,12 +118,14 @@ type machineFlags struct {
 	memory    string
 	events    string
 	format    string
+	formats   []string // that the command writes
 
 	file *os.File
 	sink *event.Writer
 }
 
-func (f *machineFlags) register(cmd *cobra.Command) {
+func (f *machineFlags) register(cmd *cobra.Command, formats ...string) {
+	f.formats = formats
 	fs := cmd.Flags()
 	fs.IntVar(&f.threshold, "threshold", hugepage.DefaultThreshold,
 		"assemble a 2 MiB window once `N` of its pages are cached (0: at the first exec; above 512: never)")
@@ -131,10 +133,10 @@ func (f *machineFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.hardening, "hardening", "default", "`LEVEL`: default, or fortress, which checks every structure after every operation")
 	fs.StringVar(&f.memory, "memory", "4GiB", "physical memory of the machine: `SIZE` in bytes, or 64M, 4GiB, ...")
 	fs.StringVar(&f.events, "events", "", "write the events to `FILE` as JSONL")
-	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` of the result: "+strings.Join(report.Formats, ", "))
+	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` of the result: "+strings.Join(formats, ", "))
 	complete(cmd, "bug", bug.Names()...)
 	complete(cmd, "hardening", "default", "fortress")
-	complete(cmd, "output", report.Formats...)
+	complete(cmd, "output", formats...)
 }
 
 func complete(cmd *cobra.Command, flag string, values ...string) {
@@ -172,7 +174,7 @@ func (f *machineFlags) options(ctx context.Context, inputs ...string) (opt sessi
 	if opt.Memory < smallestMemory || opt.Memory > 1<<42 {
 		return bad("memory", fmt.Errorf("size %q is not between 4 MiB and 4 TiB", f.memory))
 	}
-	if format, err = report.ParseFormat(f.format); err != nil {
+	if format, err = report.ParseFormat(f.format, f.formats); err != nil {
 		return bad("output", err)
 	}
 	if f.events != "" {

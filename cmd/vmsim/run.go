@@ -37,7 +37,7 @@ what was accessed (area, file+offset), why it faulted, and what was copied.`,
 		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
-	f.register(cmd)
+	f.register(cmd, "table", "json", "jsonl")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say of each fault why it happened and what was done")
 	cmd.Flags().IntVar(&f.execs, "execs", 2, "exec it `N` times")
 	cmd.Flags().BoolVar(&f.write, "write", false, "write to every writable page too, after reading it")

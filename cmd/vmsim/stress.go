@@ -33,7 +33,7 @@ the PID of the first huge page assembled and of the first wrong byte.`,
 		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
-	f.register(cmd)
+	f.register(cmd, "table", "json", "jsonl")
 	cmd.Flags().IntVar(&f.plan.Execs, "execs", 300, "fork and exec `N` times after init")
 	cmd.Flags().IntVar(&f.plan.Touch, "touch", 20, "touch `N` pages beyond the start-up set")
 	cmd.Flags().StringVar(&f.pattern, "pattern", "random", "`PATTERN` of the touches: random, new pages each time, or fixed, the same each time")

@@ -47,7 +47,7 @@ bytes COMPARED.`,
   find /usr/lib -name '*.so*' -print0 | vmsim verify --files-from - -o jsonl`,
 		RunE: func(cmd *cobra.Command, paths []string) error { return f.run(cmd, paths) },
 	}
-	f.register(cmd)
+	f.register(cmd, "table", "json", "jsonl")
 	cmd.Flags().StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
 	cmd.Flags().BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
 	cmd.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time; with --events one")

@@ -1,165 +1,159 @@
-// Package report renders results: as a table for people, as JSON or JSONL for
-// programs. It knows nothing of what it renders.
+// Package report renders results: as a table for people, as CSV, Markdown,
+// JSON, JSONL or JUnit for programs. It knows nothing of what it renders.
+//
+// A command describes its columns once (Doc), adds one Item a result, and
+// closes with a Summary. Which of their parts are written, and when, is the
+// business of the format:
+//
+//	table     cells for people, aligned, at the end; notes; the summary's lines
+//	markdown  the same as a Markdown document
+//	csv       cells for programs, as they come; no summary
+//	json      one value: the summary's fields with the list of objects; at the end
+//	jsonl     one object a line, as they come; the last one is the summary
+//	junit     one test case an item, the summary's fields as properties; at the end
 package report
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
+	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // Format is how results are written.
 type Format string
 
 const (
-	Table Format = "table"
-	JSON  Format = "json"  // one indented value
-	JSONL Format = "jsonl" // one object a line
+	Table    Format = "table"
+	JSON     Format = "json"
+	JSONL    Format = "jsonl"
+	CSV      Format = "csv"
+	Markdown Format = "markdown"
+	JUnit    Format = "junit"
 )
 
 // Formats are the names that ParseFormat knows.
-var Formats = []string{string(Table), string(JSON), string(JSONL)}
+var Formats = []string{string(Table), string(JSON), string(JSONL), string(CSV), string(Markdown), string(JUnit)}
 
-// ParseFormat reads the value of -o.
-func ParseFormat(s string) (Format, error) {
-	switch f := Format(s); f {
-	case Table, JSON, JSONL:
-		return f, nil
+// ParseFormat reads the value of -o: one of Formats, or of what else a command
+// writes.
+func ParseFormat(s string, formats []string) (Format, error) {
+	if slices.Contains(formats, s) {
+		return Format(s), nil
 	}
-	return "", fmt.Errorf("format %q is none of %s", s, strings.Join(Formats, ", "))
+	return "", fmt.Errorf("format %q is none of %s", s, strings.Join(formats, ", "))
 }
 
-// Rows is a table with its header.
-type Rows struct {
-	Header []string
-	Left   int // the first columns, aligned to the left; all others are figures
-	Rows   [][]any
+// Streams reports whether results are written as they come, not at the end.
+func (f Format) Streams() bool { return f == JSONL || f == CSV }
+
+// Doc describes a report before its first result.
+type Doc struct {
+	Name    string // "vmsim verify": names the test suite
+	List    string // json: the name of the list of objects
+	Columns []Column
 }
 
-// Add appends a row.
-func (r *Rows) Add(cells ...any) { r.Rows = append(r.Rows, cells) }
+// Column is a column of the cells.
+type Column struct {
+	Key   string // csv: header
+	Title string // table, markdown: header; "" leaves the column to csv
+	Text  bool   // aligned to the left; figures go to the right
+}
 
-// Write renders r as plain text in aligned columns.
-func (r *Rows) Write(w io.Writer) error {
-	t := table.NewWriter()
-	style := table.StyleDefault
-	style.Options = table.OptionsNoBordersAndSeparators
-	style.Format.Header = text.FormatDefault
-	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
-	t.SetStyle(style)
-	var columns []table.ColumnConfig
-	for i := r.Left; i < len(r.Header); i++ {
-		columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+// Item is one result.
+type Item struct {
+	Section string   // table, markdown: a new value begins a new table below this title
+	Cells   []any    // one for each column; the last ones may be missing. See Size and Mark
+	Object  any      // json, jsonl
+	Notes   []string // table, markdown: lines below the table
+	Case    Case     // junit
+}
+
+// Size is a cell with a number of bytes: 4.6 MiB for people, 4816896 for
+// programs.
+type Size uint64
+
+// Mark is a cell whose colour tells what it means, where there are colours.
+type Mark struct {
+	Text string
+	Tone Tone
+}
+
+// Tone is what a Mark means.
+type Tone int
+
+const (
+	Plain Tone = iota
+	Good       // green
+	Bad        // red
+	Weak       // faint
+)
+
+// Case is an Item as a JUnit test case. It passed where both Failure and
+// Skipped are empty.
+type Case struct {
+	Class   string
+	Name    string
+	Failure string // message
+	Skipped string // message
+	Body    string // lines below the failure
+}
+
+// Summary ends a report.
+type Summary struct {
+	Object any      // json, jsonl, junit: a struct, with a field `type` for jsonl
+	Lines  []string // table, markdown: below all else
+}
+
+// Writer writes one report. Its methods return the first error of writing.
+type Writer struct {
+	w      io.Writer
+	format Format
+	color  bool
+	doc    Doc
+	csv    csvWriter
+	items  []Item // kept back
+}
+
+// NewWriter returns a Writer; color lets a table have colours.
+func NewWriter(w io.Writer, f Format, color bool, doc Doc) *Writer {
+	return &Writer{w: w, format: f, color: color, doc: doc}
+}
+
+// Add takes a result.
+func (w *Writer) Add(it Item) error {
+	switch w.format {
+	case JSONL:
+		return WriteJSONL(w.w, it.Object)
+	case CSV:
+		return w.csv.row(w, it)
+	case JSON:
+		it = Item{Object: it.Object}
+	case JUnit:
+		it = Item{Case: it.Case}
 	}
-	t.SetColumnConfigs(columns)
-	header := table.Row{}
-	for _, h := range r.Header {
-		header = append(header, h)
-	}
-	t.AppendHeader(header)
-	for _, cells := range r.Rows {
-		row := table.Row{}
-		for _, c := range cells {
-			if s, ok := c.(string); ok {
-				c = Printable(s)
-			}
-			row = append(row, c)
+	w.items = append(w.items, it)
+	return nil
+}
+
+// Items returns how many results wait for Close.
+func (w *Writer) Items() int { return len(w.items) }
+
+// Close writes what was kept back, and the summary.
+func (w *Writer) Close(s Summary) error {
+	switch w.format {
+	case JSONL:
+		if s.Object == nil {
+			return nil
 		}
-		t.AppendRow(row)
+		return WriteJSONL(w.w, s.Object)
+	case CSV:
+		return w.csv.close(w)
+	case JSON:
+		return w.json(s)
+	case JUnit:
+		return w.junit(s)
 	}
-	t.SuppressTrailingSpaces()
-	_, err := fmt.Fprintln(w, t.Render())
-	return err
-}
-
-// WriteJSON writes v as one indented JSON value.
-func WriteJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
-// WriteJSONL writes v as one line of JSON.
-func WriteJSONL(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
-// Printable is s with everything that a terminal would not show as a character
-// (line ends, control sequences, broken UTF-8) escaped as in Go: a file name
-// may hold any of it.
-func Printable(s string) string {
-	var b strings.Builder
-	for i, r := range s {
-		_, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
-		}
-	}
-	return b.String()
-}
-
-// Count formats n things: 1 window, 2 windows, 0 processes.
-func Count(n int, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "s"):
-		noun += "es"
-	default:
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
-}
-
-// Bytes formats n with a binary unit: 4.0 GiB.
-func Bytes(n uint64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 1023.95 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[i])
-}
-
-// ParseBytes reads a size: 4096, 64K, 512M, 4GiB. It returns an error for what
-// is negative, no number, or does not fit 64 bits.
-func ParseBytes(s string) (uint64, error) {
-	var n uint64
-	i := 0
-	for ; i < len(s) && s[i] >= '0' && s[i] <= '9'; i++ {
-		d := uint64(s[i] - '0')
-		if n > (1<<64-1-d)/10 {
-			return 0, fmt.Errorf("size %q does not fit 64 bits", s)
-		}
-		n = n*10 + d
-	}
-	unit := strings.ToUpper(strings.TrimSpace(s[i:]))
-	unit = strings.TrimSuffix(strings.TrimSuffix(unit, "B"), "I")
-	shift := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
-	by, ok := shift[unit]
-	if i == 0 || !ok {
-		return 0, fmt.Errorf("size %q is not like 4096, 64K, 512M or 4GiB", s)
-	}
-	if n<<by>>by != n {
-		return 0, fmt.Errorf("size %q does not fit 64 bits", s)
-	}
-	return n << by, nil
+	return w.text(s)
 }

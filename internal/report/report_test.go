@@ -147,12 +147,12 @@ short
 
 func TestParseFormat(t *testing.T) {
 	for _, s := range Formats {
-		if f, err := ParseFormat(s); err != nil || string(f) != s {
+		if f, err := ParseFormat(s, Formats); err != nil || string(f) != s {
 			t.Errorf("%q: %q, %v", s, f, err)
 		}
 	}
 	for _, s := range []string{"", "JSON", "xml", "json "} {
-		if f, err := ParseFormat(s); err == nil || f != "" {
+		if f, err := ParseFormat(s, Formats); err == nil || f != "" {
 			t.Errorf("%q: %q, %v", s, f, err)
 		}
 	}
