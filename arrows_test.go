@@ -15,6 +15,7 @@ var arrows = map[string][]string{
 	"vmsim/internal/bug":       {},
 	"vmsim/internal/event":     {},
 	"vmsim/internal/report":    {},
+	"vmsim/internal/part":      {},
 	"vmsim/internal/elfgen":    {"mem"},
 	"vmsim/internal/phys":      {"mem"},
 	"vmsim/internal/pagetable": {"internal/phys", "mem"},
@@ -28,7 +29,8 @@ var arrows = map[string][]string{
 	"vmsim/trace":  {"mem"},
 	"vmsim/internal/session": {"hugepage", "internal/event", "loader", "mem", "trace",
 		"verify", "vm"},
-	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/report", "internal/session", "vm"},
+	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/part", "internal/report", "internal/session",
+		"loader", "vm"},
 }
 
 func TestArrows(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -105,7 +106,7 @@ func TestDigests(t *testing.T) {
 				ImageSHA256 string `json:"image_sha256"`
 				Windows     int
 			}
-			if err := json.Unmarshal([]byte(out), &res); err != nil {
+			if err := json.NewDecoder(strings.NewReader(out)).Decode(&res); err != nil {
 				t.Fatal(err)
 			}
 			if res.ImageSHA256 != image {
@@ -154,7 +155,7 @@ func TestWrongDigest(t *testing.T) {
 	var res struct {
 		ImageSHA256 string `json:"image_sha256"`
 	}
-	if err := json.Unmarshal([]byte(out), &res); err != nil || res.ImageSHA256 != wrong.image() {
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&res); err != nil || res.ImageSHA256 != wrong.image() {
 		t.Errorf("image_sha256 %s, want %s (%v)", res.ImageSHA256, wrong.image(), err)
 	}
 }

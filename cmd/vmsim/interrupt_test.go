@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -19,9 +20,15 @@ import (
 func TestInterrupt(t *testing.T) {
 	root := repository(t)
 	elf := filepath.Join(root, "testdata", "elf", "kevlar-layout")
-	list := filepath.Join(t.TempDir(), "list")
-	if err := os.WriteFile(list, bytes.Repeat([]byte(elf+"\n"), 1<<20), 0o644); err != nil {
+	dir := t.TempDir()
+	data, err := os.ReadFile(elf)
+	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range 2000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), data[:len(data)-i], 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o644); err != nil {
@@ -32,7 +39,7 @@ func TestInterrupt(t *testing.T) {
 		args []string
 		last string // type of the last line of standard output
 	}{
-		{"verify", []string{"verify", "-o", "jsonl", "--files-from", list}, "summary"},
+		{"verify", []string{"verify", "-o", "jsonl", "--hardening", "fortress", dir}, "summary"},
 		{"verify of a list that does not come", []string{"verify", "-o", "jsonl", "--files-from", "-"}, "summary"},
 		{"stress", []string{"stress", "-o", "jsonl", "--execs", "1000000000", elf}, "stress"},
 		{"run", []string{"run", "-o", "jsonl", "--execs", "1000000000", elf}, "run"},

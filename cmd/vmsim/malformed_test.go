@@ -62,7 +62,7 @@ func TestMalformedCorpus(t *testing.T) {
 		t.Fatalf("code %d, error %q", code, errs)
 	}
 	var res struct {
-		Files               []fileJSON
+		Files               []fileRecord
 		OK, Failed, Skipped int
 		NotELF              int `json:"not_elf"`
 		Partial             bool
@@ -176,7 +176,7 @@ func TestOddFiles(t *testing.T) {
 	}
 	os.Remove(in("secret"))
 	code, out, errs := vmsim(t, "verify", dir)
-	if code != 0 || errs != "" || !strings.HasPrefix(out, "0 ok, 0 failed, 0 skipped, 1 not ELF; ") {
+	if code != 0 || errs != "" || !strings.HasPrefix(out, "0 ok, 0 failed, 0 skipped, 3 not ELF; ") {
 		t.Errorf("verify DIR: code %d, output %q, error %q", code, out, errs)
 	}
 }

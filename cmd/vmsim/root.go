@@ -40,19 +40,21 @@ Results go to standard output, all else to standard error. Exit codes:
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
   vmsim stress --bug index-collision testdata/elf/kevlar-layout
   vmsim replay testdata/traces/shell-loop.trace`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand())
+	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand(), newReportCommand())
+	registerOutput(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "help":
 			cmd.Run, cmd.RunE = nil, help
-		case "completion":
-			cmd.RunE, cmd.Args = help, cobra.ArbitraryArgs // without a shell, or with one that it does not know
+		case "completion", "report":
+			cmd.RunE, cmd.Args = help, cobra.ArbitraryArgs // without a command below it, or with an unknown one
 		}
 	}
 	return root

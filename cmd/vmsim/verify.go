@@ -1,23 +1,33 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	root "vmsim"
+	"vmsim/internal/part"
 	"vmsim/internal/report"
 	"vmsim/internal/session"
-	"vmsim/vm"
 )
 
 type verifyFlags struct {
 	machineFlags
-	filesFrom string
-	digest    bool
-	jobs      int
+	filesFrom   string
+	digest      bool
+	jobs        int
+	maxFailures int
+	shard       string
+	part        string
+	resume      string
 }
 
 func newVerifyCommand() *cobra.Command {
@@ -33,30 +43,49 @@ machine, and compares every byte that the process sees with the file:
      each verified before it is mapped; touch again, check permissions;
   3. write to every writable page, exec a third time beside it.
 
-A directory is walked. Without a PATH, the corpus built into the program is
-verified.
+A directory is walked, links in it are not followed, and each file is verified
+once, by device and inode. What is no ELF file is only counted. Without a PATH,
+the corpus built into the program is verified.
 
 The table has a line for each file: PAGES touched in each exec; faults of all
 processes (MINOR, MAJOR, COW); WINDOWS assembled, and how many of their 512
 sub-pages each came FROM CACHE, FROM FILE, or are ZERO; BOUNDARY pages, which
 segments cover only in part; SHARED pages of the file, which two segments use;
-bytes COMPARED.`,
+bytes COMPARED.
+
+A large corpus can be split: --shard I/N takes the files whose path hashes to I,
+and --part FILE keeps their results for "vmsim report merge". A run that was
+killed or interrupted goes on with --resume FILE; see docs/scale-out.md.`,
 		Example: `  vmsim verify
   vmsim verify /bin/busybox /bin/ls
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
-  find /usr/lib -name '*.so*' -print0 | vmsim verify --files-from - -o jsonl`,
+  vmsim verify -o junit /usr/bin > report.xml
+  vmsim verify --jobs 8 --shard 3/16 --part 3.part /usr
+  find / -name '*.so*' -print0 | vmsim verify --files-from -`,
 		RunE: func(cmd *cobra.Command, paths []string) error { return f.run(cmd, paths) },
 	}
-	f.register(cmd, "table", "json", "jsonl")
-	cmd.Flags().StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
-	cmd.Flags().BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
-	cmd.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time; with --events one")
+	f.register(cmd, report.Formats...)
+	fs := cmd.Flags()
+	fs.StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
+	fs.BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
+	fs.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time, each in a machine with --memory; with --events one")
+	fs.IntVar(&f.maxFailures, "max-failures", 0, "stop after `N` files have failed (0: never)")
+	fs.StringVar(&f.shard, "shard", "", "verify shard `I/N` of the files only, I from 1 to N")
+	fs.StringVar(&f.part, "part", "", "keep the results in `FILE`, for report merge and --resume")
+	fs.StringVar(&f.resume, "resume", "", "go on with the run that was writing part `FILE`, or begin it")
 	return cmd
 }
 
 func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	if f.jobs < 1 {
 		return fmt.Errorf("--jobs: %d is less than 1", f.jobs)
+	}
+	if f.maxFailures < 0 {
+		return fmt.Errorf("--max-failures: %d is negative", f.maxFailures)
+	}
+	shard, shards, err := parseShard(f.shard)
+	if err != nil {
+		return fmt.Errorf("--shard: %w", err)
 	}
 	ctx := cmd.Context()
 	opt, format, err := f.options(ctx, append(paths, f.filesFrom)...)
@@ -65,249 +94,226 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	}
 	defer f.finish(&err)
 	opt.Digest = f.digest
-	trouble := 0
-	tell := func(e error) {
-		trouble++
-		complain(cmd.ErrOrStderr(), e)
+	v := &verification{cmd: cmd, format: format}
+	if v.out, err = newVerifyReport(cmd, format, f.digest); err != nil {
+		return err
 	}
-	sources, err := f.sources(cmd, paths, tell)
+	corpus, err := f.corpus(cmd, paths, v.listTrouble)
 	if err != nil && ctx.Err() == nil { // interrupted: there is nothing, and that is told
 		return err
 	}
-	named := map[string]bool{} // arguments: one that is no good is an error, in a list or directory it is skipped
-	for _, path := range paths {
-		named[path] = true
-	}
-	out := newVerifyReport(cmd.OutOrStdout(), format, f.digest)
-	notELF, err := session.VerifyAll(opt, sources, f.jobs, func(r session.FileResult) {
-		if r.Verdict == session.Skipped && named[r.Path] && ctx.Err() == nil {
-			tell(fmt.Errorf("%s: %s", r.Path, r.Reason))
-			if len(sources) == 1 && format == report.Table {
-				return // its line is enough
-			}
+	for i, s := range corpus.Sources {
+		if session.Shard(s.Path, shards) == shard {
+			v.index = append(v.index, i)
+			v.sources = append(v.sources, s)
 		}
-		out.add(r)
-	}, opt.Stop)
-	if err != nil {
+	}
+	v.total = len(v.sources)
+	v.out.addCounts(corpus.NotELF, corpus.PassedOver)
+	if err := v.openPart(f, part.Header{Shard: shard, Shards: shards, Files: len(corpus.Sources), ListSHA256: corpus.Digest(),
+		Options: f.partOptions(opt), NotELF: corpus.NotELF, PassedOver: corpus.PassedOver, Trouble: v.listTroubles}); err != nil {
 		return err
 	}
-	interrupted := ctx.Err() != nil
-	if trouble == 0 || interrupted || notELF > 0 || out.any() {
-		if err := out.close(notELF, interrupted); err != nil {
-			return err
+	var enough atomic.Bool
+	opt.Stop = func() bool { return enough.Load() || ctx.Err() != nil }
+	p := startPace(cmd, format, len(v.sources), v.done)
+	err = session.VerifyAll(opt, v.sources[v.done:], f.jobs, func(_ int, o session.Outcome) {
+		v.take(o)
+		p.step(v.out, o)
+		if f.maxFailures > 0 && v.out.sum.Failed >= f.maxFailures || v.err != nil {
+			enough.Store(true)
 		}
+	}, opt.Stop)
+	p.stop()
+	if v.err == nil {
+		v.err = err
 	}
+	return v.end(ctx.Err() != nil)
+}
+
+// end closes part and report; its error says how it went.
+func (v *verification) end(interrupted bool) error {
+	partial := ""
 	switch {
 	case interrupted:
+		partial = "interrupted"
+	case v.done < v.total:
+		partial = "stopped after " + report.Count(v.out.sum.Failed, "failed file")
+	}
+	if v.journal != nil {
+		end := v.journal.Finish
+		if partial != "" || v.err != nil {
+			end = v.journal.Leave
+		}
+		if err := end(); v.err == nil {
+			v.err = err
+		}
+	}
+	if v.err == nil && (v.troubles == 0 || partial != "" || v.out.any()) {
+		v.err = v.out.close(partial)
+	}
+	switch {
+	case v.err != nil:
+		return v.err
+	case interrupted:
 		return outcome(exitInterrupted)
-	case trouble > 0:
+	case v.troubles > 0:
 		return outcome(exitUsage)
-	case out.sum.failed > 0:
+	case v.out.sum.Failed > 0:
 		return outcome(exitMismatch)
 	}
 	return nil
 }
 
-// sources lists what to verify: the arguments, the list of --files-from, or
-// the corpus built in.
-func (f *verifyFlags) sources(cmd *cobra.Command, paths []string, trouble func(error)) ([]session.Source, error) {
+// parseShard reads I/N, from 1. The empty one is all there is.
+func parseShard(s string) (shard, shards int, err error) {
+	if s == "" {
+		return 1, 1, nil
+	}
+	i, n, ok := strings.Cut(s, "/")
+	if ok {
+		shard, err = strconv.Atoi(i)
+	}
+	if ok && err == nil {
+		shards, err = strconv.Atoi(n)
+	}
+	if !ok || err != nil || shard < 1 || shard > shards {
+		return 0, 0, fmt.Errorf("%q is not I/N with I from 1 to N", s)
+	}
+	return shard, shards, nil
+}
+
+// partOptions are the options that change what is found.
+func (f *verifyFlags) partOptions(opt session.Options) map[string]any {
+	bugs := slices.Sorted(slices.Values(opt.Bugs))
+	return map[string]any{"threshold": opt.Threshold, "bug": slices.Compact(bugs), "memory": opt.Memory, "digest": opt.Digest}
+}
+
+// corpus lists what to verify: the arguments, the list of --files-from, or the
+// files built in.
+func (f *verifyFlags) corpus(cmd *cobra.Command, paths []string, trouble func(error)) (c session.Corpus, err error) {
+	ctx := cmd.Context()
+	var listed []string
 	if f.filesFrom != "" {
 		open := openPath(f.filesFrom)
 		if f.filesFrom == "-" {
 			open = func() (io.ReadCloser, error) { return io.NopCloser(cmd.InOrStdin()), nil }
 		}
-		in := openInput(cmd.Context(), open)
+		in := openInput(ctx, open)
 		defer in.Close()
-		list, err := session.ReadList(in)
-		if err != nil {
-			return nil, fmt.Errorf("--files-from: %w", err)
+		if listed, err = session.ReadList(in); err != nil {
+			return c, fmt.Errorf("--files-from: %w", err)
 		}
-		paths = append(paths, list...)
 	}
 	if len(paths) > 0 || f.filesFrom != "" {
-		return session.Expand(paths, trouble), nil
+		return session.Find(paths, listed, trouble, func() bool { return ctx.Err() != nil }), nil
 	}
-	var builtIn []session.Source
 	for _, file := range root.Corpus() {
-		builtIn = append(builtIn, session.Source{Path: file.Name(), File: file, Named: true})
+		c.Sources = append(c.Sources, session.Source{Path: file.Name(), File: file, Named: true})
 	}
-	return builtIn, nil
+	return c, nil
 }
 
-// fileJSON is a result in json and jsonl.
-type fileJSON struct {
-	Type          string    `json:"type"`
-	Path          string    `json:"path"`
-	Verdict       string    `json:"verdict"`
-	Reason        string    `json:"reason"`
-	Pages         int       `json:"pages"`
-	Faults        vm.Faults `json:"faults"`
-	Windows       int       `json:"windows"`
-	FromCache     int       `json:"from_cache"`
-	FromFile      int       `json:"from_file"`
-	Zero          int       `json:"zero"`
-	Boundary      int       `json:"boundary_pages"`
-	SharedIndexes int       `json:"shared_indexes"`
-	BytesCompared uint64    `json:"bytes_compared"`
-	Failures      int       `json:"failures"`
-	FailureLines  []string  `json:"failure_lines,omitempty"`
-	ImageSHA256   string    `json:"image_sha256"`
-}
-
-func toJSON(r session.FileResult) fileJSON {
-	j := fileJSON{Type: "file", Path: r.Path, Verdict: string(r.Verdict), Reason: r.Reason, Pages: r.Pages,
-		Faults: r.Faults, Windows: r.Windows, FromCache: r.FromCache, FromFile: r.FromFile, Zero: r.Zero,
-		Boundary: r.Boundary, SharedIndexes: r.SharedIndexes, BytesCompared: r.BytesCompared,
-		Failures: r.Failures, ImageSHA256: r.ImageSHA256}
-	for _, e := range r.FailureEvents {
-		j.FailureLines = append(j.FailureLines, fmt.Sprint(e))
-	}
-	return j
-}
-
-// sumJSON is the sum of all files: in json always, in jsonl as the last line of
-// a run that was interrupted.
-type sumJSON struct {
-	Type          string `json:"type"`
-	OK            int    `json:"ok"`
-	Failed        int    `json:"failed"`
-	Skipped       int    `json:"skipped"`
-	NotELF        int    `json:"not_elf"`
-	Windows       int    `json:"windows"`
-	BytesCompared uint64 `json:"bytes_compared"`
-	Failures      int    `json:"failures"`
-	Partial       bool   `json:"partial"`
-}
-
-// verifyReport writes results as they come (jsonl) or at the end.
-type verifyReport struct {
-	w      io.Writer
+// verification is a run of verify over a corpus, or over a shard of one.
+type verification struct {
+	cmd    *cobra.Command
 	format report.Format
-	digest bool
-	rows   report.Rows
-	notes  []string // below the table
-	files  []fileJSON
-	sum    verifySum
-	err    error
+	out    *verifyReport
+
+	sources []session.Source // of this shard
+	index   []int            // of each in the list of all shards
+	total   int              // of them; or in all parts
+	done    int              // how many have an outcome
+
+	listTroubles []string
+	troubles     int
+	journal      *part.Journal // nil without a part
+	err          error         // of verifying, or of writing
 }
 
-type verifySum struct {
-	ok, failed, skipped, windows, failures int
-	bytes                                  uint64
+// trouble tells what was wrong with the input; the exit code is then 2.
+func (v *verification) trouble(text string) {
+	v.troubles++
+	complain(v.cmd.ErrOrStderr(), errors.New(text))
 }
 
-func newVerifyReport(w io.Writer, format report.Format, digest bool) *verifyReport {
-	v := &verifyReport{w: w, format: format, digest: digest, files: []fileJSON{}}
-	v.rows = report.Rows{Left: 2, Header: []string{"FILE", "VERDICT", "PAGES", "MINOR", "MAJOR", "COW", "WINDOWS",
-		"FROM CACHE", "FROM FILE", "ZERO", "BOUNDARY", "SHARED", "COMPARED"}}
-	if digest {
-		v.rows.Header = append(v.rows.Header, "IMAGE SHA256")
-	}
-	return v
+func (v *verification) listTrouble(err error) {
+	v.listTroubles = append(v.listTroubles, plain(err))
+	v.trouble(plain(err))
 }
 
-// add takes a result.
-func (v *verifyReport) add(r session.FileResult) {
-	switch r.Verdict {
-	case session.OK:
-		v.sum.ok++
-	case session.Fail:
-		v.sum.failed++
-	default:
-		v.sum.skipped++
-	}
-	v.sum.windows += r.Windows
-	v.sum.failures += r.Failures
-	v.sum.bytes += r.BytesCompared
-	switch v.format {
-	case report.JSONL:
-		if v.err == nil {
-			v.err = report.WriteJSONL(v.w, toJSON(r))
+// openPart begins or resumes the part of --part or --resume, and takes the rows
+// that are there.
+func (v *verification) openPart(f *verifyFlags, h part.Header) (err error) {
+	h.Version = version()
+	switch {
+	case f.part != "" && f.resume != "" && f.part != f.resume:
+		return errors.New("--part and --resume name two files")
+	case f.resume != "":
+		v.journal, err = part.Resume(f.resume, h, v.takeRow)
+		if err != nil {
+			return fmt.Errorf("--resume: %w", err)
 		}
-	case report.JSON:
-		v.files = append(v.files, toJSON(r))
-	default:
-		v.addRow(r)
-	}
-}
-
-func (v *verifyReport) addRow(r session.FileResult) {
-	name := report.Printable(r.Path)
-	if r.Verdict == session.Skipped {
-		v.note("%s: skipped: %s", name, r.Reason)
-		if r.BytesCompared == 0 {
-			v.rows.Add(r.Path, string(r.Verdict))
-			return
+	case f.part != "":
+		if v.journal, err = part.Create(f.part, h); err != nil {
+			return fmt.Errorf("--part: %w", err)
 		}
 	}
-	cells := []any{r.Path, string(r.Verdict), r.Pages, r.Faults.Minor, r.Faults.Major, r.Faults.CoW, r.Windows,
-		r.FromCache, r.FromFile, r.Zero, r.Boundary, r.SharedIndexes, report.Bytes(r.BytesCompared)}
-	if v.digest {
-		cells = append(cells, r.ImageSHA256)
+	return nil
+}
+
+// takeRow takes a file's outcome from the part that is resumed.
+func (v *verification) takeRow(row part.Row) error {
+	if v.done >= len(v.index) || row.Index != v.index[v.done] {
+		return fmt.Errorf("%w: row %d is not the next of the shard", part.ErrFormat, row.Index)
 	}
-	v.rows.Add(cells...)
-	if r.Verdict != session.Fail {
+	return v.addRow(row)
+}
+
+// take takes a file's outcome.
+func (v *verification) take(o session.Outcome) {
+	if v.err != nil {
 		return
 	}
-	if len(v.notes) > 0 {
-		v.note("")
+	if o.Result.Reason == session.ErrStopped.Error() { // what is known of it; a resumed run begins with it
+		v.err = v.out.add(newFileRecord(o.Result))
+		return
 	}
-	v.note("%s: %s", name, report.Count(r.Failures, "failure"))
-	for _, e := range r.FailureEvents {
-		v.note("%v", e)
+	source := v.sources[v.done]
+	row := part.Row{Index: v.index[v.done], Seconds: o.Elapsed.Seconds(), NotELF: o.NotELF}
+	if o.NotELF == "" {
+		r := newFileRecord(o.Result)
+		if row.Result, v.err = json.Marshal(r); v.err != nil {
+			return
+		}
+		if source.Named && o.Result.Verdict == session.Skipped {
+			row.Trouble = r.Path + ": " + r.Reason
+		}
 	}
-	if left := r.Failures - len(r.FailureEvents); left > 0 {
-		v.note("... and %d more (--events FILE has them all)", left)
+	if v.journal != nil {
+		v.err = v.journal.Add(row)
 	}
-	if r.Reason != "" {
-		v.note("%s: ended early: %s", name, r.Reason)
+	if v.err == nil {
+		v.err = v.addRow(row)
 	}
 }
 
-func (v *verifyReport) note(format string, a ...any) {
-	v.notes = append(v.notes, fmt.Sprintf(format, a...))
-}
-
-// any reports whether there is a result to write: in json there always is.
-func (v *verifyReport) any() bool { return len(v.rows.Rows) > 0 || v.format == report.JSON }
-
-// close writes what was kept back.
-func (v *verifyReport) close(notELF int, partial bool) error {
-	if v.err != nil {
-		return v.err
-	}
-	s := v.sum
-	sum := sumJSON{"summary", s.ok, s.failed, s.skipped, notELF, s.windows, s.bytes, s.failures, partial}
-	switch {
-	case v.format == report.JSON:
-		return report.WriteJSON(v.w, struct {
-			Files []fileJSON `json:"files"`
-			sumJSON
-		}{v.files, sum})
-	case v.format == report.JSONL && partial:
-		return report.WriteJSONL(v.w, sum)
-	case v.format == report.JSONL:
+// addRow reports a file's outcome, from this run or from a part.
+func (v *verification) addRow(row part.Row) error {
+	v.done++
+	if row.NotELF != "" {
+		v.out.addNotELF(row.NotELF)
 		return nil
 	}
-	p := printer{w: v.w}
-	if len(v.rows.Rows) > 0 {
-		p.err = v.rows.Write(v.w)
-		p.f("\n")
+	if row.Trouble != "" {
+		v.trouble(row.Trouble)
+		if v.total == 1 && v.format == report.Table {
+			return nil // its line is enough
+		}
 	}
-	for _, line := range v.notes {
-		p.f("%s\n", line)
+	r, err := parseFileRecord(row.Result)
+	if err != nil {
+		return fmt.Errorf("%w: row %d: %w", part.ErrFormat, row.Index, err)
 	}
-	if len(v.notes) > 0 {
-		p.f("\n")
-	}
-	p.f("%d ok, %d failed, %d skipped", s.ok, s.failed, s.skipped)
-	if notELF > 0 {
-		p.f(", %d not ELF", notELF)
-	}
-	p.f("; %s assembled, %s compared, %s\n", report.Count(s.windows, "window"), report.Bytes(s.bytes),
-		report.Count(s.failures, "failure"))
-	if partial {
-		p.f("interrupted: the result is partial\n")
-	}
-	return p.err
+	return v.out.add(r)
 }

@@ -3,14 +3,18 @@ package session
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"vmsim/loader"
 	"vmsim/mem"
@@ -21,42 +25,146 @@ import (
 type Source struct {
 	Path  string
 	File  mem.File // built in; nil: open Path
-	Named bool     // the user named it; else it was found in a directory
+	Named bool     // the user named it; else it was found in a directory or a list
 }
 
-// Expand turns what the user named into sources: directories are walked in
-// lexical order, without following links in them; what is not a regular file in
-// them is passed over, and each file is taken once, by device and inode. A path
-// that cannot be looked at goes to trouble, and the rest goes on.
-func Expand(paths []string, trouble func(error)) []Source {
-	var out []Source
-	seen := map[mem.FileID]bool{}
-	for _, path := range paths {
-		fi, err := os.Stat(path)
-		if err != nil || !fi.IsDir() { // what cannot be opened is skipped, with the reason
-			out = append(out, Source{Path: path, Named: true})
-			continue
-		}
-		// The slash: a named directory may be a link itself, as /bin is.
-		filepath.WalkDir(path+"/", func(p string, d fs.DirEntry, err error) error {
-			if err != nil {
-				trouble(err)
-				return nil
-			}
-			if !d.Type().IsRegular() {
-				return nil
-			}
-			if id, ok := identity(d); ok {
-				if seen[id] {
-					return nil
-				}
-				seen[id] = true
-			}
-			out = append(out, Source{Path: p})
-			return nil
-		})
+// Corpus is what was found below the paths that the user gave.
+type Corpus struct {
+	Sources []Source // in order, each file once
+
+	// NotELF counts what has no content to map, by what it is: FIFO, socket,
+	// device. Regular files that are no ELF show only when they are opened.
+	NotELF Reasons
+	// PassedOver counts links and files that were seen before.
+	PassedOver Reasons
+}
+
+// Reasons counts files by why something was done with them.
+type Reasons map[string]int
+
+// Total returns the sum.
+func (r Reasons) Total() int {
+	n := 0
+	for _, k := range r {
+		n += k
 	}
-	return out
+	return n
+}
+
+// Find turns what the user named, and what a list names, into sources.
+// Directories are walked in lexical order, without following links in them.
+// Each file is taken once, by device and inode, where it comes first. A
+// directory that cannot be read goes to trouble, and the rest goes on. stop ends
+// it early when it returns true.
+//
+// A named path is a source whatever it is, for its error to be told. A listed
+// one is treated as one that was found, but for a link, which is followed.
+func Find(named, listed []string, trouble func(error), stop func() bool) Corpus {
+	f := finder{Corpus: Corpus{NotELF: Reasons{}, PassedOver: Reasons{}}, seen: map[mem.FileID]int{}, trouble: trouble, stop: stop}
+	for _, path := range named {
+		f.path(path, true)
+	}
+	for _, path := range listed {
+		f.path(path, false)
+	}
+	return f.Corpus
+}
+
+type finder struct {
+	Corpus
+	seen    map[mem.FileID]int // index in Sources
+	trouble func(error)
+	stop    func() bool
+}
+
+func (f *finder) path(path string, named bool) {
+	fi, err := os.Stat(path)
+	switch {
+	case f.stop():
+	case err != nil: // what cannot be looked at is skipped, with the reason
+		f.Sources = append(f.Sources, Source{Path: path, Named: named})
+	case fi.IsDir():
+		f.walk(path)
+	case named && !fi.Mode().IsRegular():
+		f.Sources = append(f.Sources, Source{Path: path, Named: true})
+	default:
+		f.file(path, fi, named)
+	}
+}
+
+// walk takes the files below dir.
+func (f *finder) walk(dir string) {
+	// The slash: a named directory may be a link itself, as /bin is.
+	filepath.WalkDir(dir+"/", func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case f.stop():
+			return fs.SkipAll
+		case err != nil:
+			f.trouble(err)
+		case d.IsDir():
+		case d.Type()&fs.ModeSymlink != 0:
+			f.PassedOver["symbolic link"]++
+		default:
+			fi, err := d.Info()
+			if err == nil {
+				f.file(p, fi, false)
+			} else if !errors.Is(err, fs.ErrNotExist) { // else it went away meanwhile
+				f.trouble(err)
+			}
+		}
+		return nil
+	})
+}
+
+// file takes a file that is no directory and no link.
+func (f *finder) file(path string, fi fs.FileInfo, named bool) {
+	if what := kind(fi.Mode()); what != "" {
+		f.NotELF[what]++
+		return
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		id := mem.FileID{Dev: uint64(st.Dev), Ino: st.Ino}
+		if i, ok := f.seen[id]; ok {
+			f.PassedOver["the same file again"]++
+			f.Sources[i].Named = f.Sources[i].Named || named
+			return
+		}
+		f.seen[id] = len(f.Sources)
+	}
+	f.Sources = append(f.Sources, Source{Path: path, Named: named})
+}
+
+// kind says what a file is that is not regular.
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode.IsRegular():
+		return ""
+	case mode&fs.ModeNamedPipe != 0:
+		return "FIFO"
+	case mode&fs.ModeSocket != 0:
+		return "socket"
+	case mode&fs.ModeDevice != 0:
+		return "device"
+	}
+	return "not a regular file"
+}
+
+// Shard returns which of n shards, from 1, a path belongs to: by FNV-1a of its
+// bytes, so that all machines agree.
+func Shard(path string, n int) int {
+	h := fnv.New64a()
+	io.WriteString(h, path)
+	return int(h.Sum64()%uint64(n)) + 1
+}
+
+// Digest returns the SHA-256 of the paths of the sources: shards of one list
+// have the same.
+func (c Corpus) Digest() string {
+	h := sha256.New()
+	for _, s := range c.Sources {
+		io.WriteString(h, s.Path+"\x00")
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
 // ReadList reads a list of paths, separated by NUL where it holds one, else by
@@ -86,111 +194,106 @@ func ReadList(r io.Reader) ([]string, error) {
 // maxList bounds a list of paths, in bytes: some ten million of them.
 const maxList = 1 << 30
 
-// VerifyAll verifies sources with up to jobs machines at a time and gives the
-// results to each, in the order of the sources. Files found in a directory
-// that are no ELF at all are only counted. stop ends it early when it returns
-// true. With events it takes one file at a time, so that those of one come after
-// those of another.
-func VerifyAll(opt Options, sources []Source, jobs int, each func(FileResult), stop func() bool) (notELF int, err error) {
+// Outcome is what became of one source: a result, or why it is no ELF file.
+type Outcome struct {
+	Result  FileResult
+	NotELF  string // not empty: nothing else is set
+	Elapsed time.Duration
+}
+
+// VerifyAll verifies sources with up to jobs machines at a time and gives what
+// became of them to each, in order, with the index in sources. stop ends it early
+// when it returns true; it is asked before each. With events it takes one file at
+// a time, so that those of one come after those of another.
+func VerifyAll(opt Options, sources []Source, jobs int, each func(int, Outcome), stop func() bool) error {
 	jobs = max(1, min(jobs, len(sources)))
 	if opt.Events != nil {
 		jobs = 1
 	}
-	type slot struct {
-		res  FileResult
-		pass bool // no ELF
-	}
-	results := make([]chan slot, len(sources))
-	for i := range results {
-		results[i] = make(chan slot, 1)
-	}
-	work := make(chan int)
-	ahead := make(chan struct{}, 64*jobs) // results that wait for their turn
-	var wg sync.WaitGroup
 	rigs := make([]*Rig, jobs)
-	for w := range jobs {
+	for w := range rigs {
+		var err error
 		if rigs[w], err = NewRig(opt); err != nil {
 			for _, rig := range rigs[:w] {
 				rig.Close()
 			}
-			return 0, err
+			return err
 		}
 	}
-	for _, rig := range rigs {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			defer rig.Close()
-			for i := range work {
-				res, pass := rig.verifySource(sources[i])
-				results[i] <- slot{res, pass}
-			}
-		}()
+	type job struct {
+		source Source
+		done   chan Outcome
 	}
+	work := make(chan job)
+	turns := make(chan chan Outcome, 64*jobs) // in the order of sources
 	quit := make(chan struct{})
-	go func() {
+	var wg sync.WaitGroup
+	for _, rig := range rigs {
+		wg.Go(func() {
+			defer rig.Close()
+			for j := range work {
+				j.done <- rig.verifySource(j.source)
+			}
+		})
+	}
+	wg.Go(func() {
 		defer close(work)
-		for i := range sources {
+		for _, s := range sources {
+			j := job{s, make(chan Outcome, 1)}
 			select {
-			case ahead <- struct{}{}:
+			case turns <- j.done:
 			case <-quit:
 				return
 			}
 			select {
-			case work <- i:
+			case work <- j:
 			case <-quit:
 				return
 			}
 		}
-	}()
+	})
 	for i := range sources {
 		if stop() {
 			break
 		}
-		s := <-results[i]
-		<-ahead
-		if s.pass {
-			notELF++
-		} else {
-			each(s.res)
-		}
+		each(i, <-<-turns)
 	}
 	close(quit)
 	wg.Wait()
-	return notELF, nil
+	return nil
 }
 
-// verifySource opens and verifies one file. pass: it was found, not named, and
-// is no ELF.
-func (rig *Rig) verifySource(s Source) (res FileResult, pass bool) {
+// verifySource opens and verifies one file. One that was found, not named, and
+// is no ELF file has no result.
+func (rig *Rig) verifySource(s Source) (o Outcome) {
+	start := time.Now()
+	defer func() { o.Elapsed = time.Since(start) }()
 	f := s.File
 	if f == nil {
-		o, err := mem.OpenFile(s.Path)
+		file, err := mem.OpenFile(s.Path)
 		if err != nil {
-			res.Path = s.Path
-			res.skip(err)
-			return res, false
+			o.Result.Path = s.Path
+			o.Result.skip(err)
+			return o
 		}
-		defer o.Close()
-		f = o
+		defer file.Close()
+		f = file
 	}
 	if !s.Named {
 		if _, err := loader.Parse(f); errors.Is(err, loader.ErrNotELF) {
-			return res, true
+			o.NotELF = notELF(err)
+			return o
 		}
 	}
-	return rig.Verify(f), false
+	o.Result = rig.Verify(f)
+	return o
 }
 
-// identity returns the device and inode of a directory entry.
-func identity(d fs.DirEntry) (mem.FileID, bool) {
-	fi, err := d.Info()
-	if err != nil {
-		return mem.FileID{}, false
+// notELF is why a file is no ELF file, without what differs from file to file.
+func notELF(err error) string {
+	_, why, _ := strings.Cut(err.Error(), loader.ErrNotELF.Error()+": ")
+	if strings.HasPrefix(why, "it begins with") {
+		return "no ELF magic"
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return mem.FileID{}, false
-	}
-	return mem.FileID{Dev: uint64(st.Dev), Ino: st.Ino}, true
+	return why
 }

@@ -39,23 +39,28 @@ func TestJobs(t *testing.T) {
 	for _, v := range variants {
 		opt := options(t)
 		opt.Bugs, opt.Digest = v.bugs, true
-		var want []FileResult
-		wantNotELF := 0
+		var want []Outcome
 		for _, jobs := range []int{1, 2, 4} {
-			var got []FileResult
-			notELF, err := VerifyAll(opt, files, jobs, func(r FileResult) { got = append(got, r) }, never)
+			var got []Outcome
+			err := VerifyAll(opt, files, jobs, func(i int, o Outcome) {
+				if i != len(got) || (o.NotELF == "") != (o.Result.Path == files[i].Path) {
+					t.Errorf("%s: outcome %d is number %d, of %q, want %s", v.name, i, len(got), o.Result.Path, files[i].Path)
+				}
+				o.Elapsed = 0
+				got = append(got, o)
+			}, never)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if jobs == 1 {
-				want, wantNotELF = got, notELF
-				if len(got)+notELF != len(files) {
-					t.Errorf("%s: %d results and %d that are no ELF, of %d files", v.name, len(got), notELF, len(files))
+				want = got
+				if len(got) != len(files) {
+					t.Errorf("%s: %d outcomes of %d files", v.name, len(got), len(files))
 				}
 				continue
 			}
-			if d := cmp.Diff(want, got); d != "" || notELF != wantNotELF {
-				t.Errorf("%s, %d jobs: %d no ELF, want %d; results:\n%s", v.name, jobs, notELF, wantNotELF, d)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("%s, %d jobs: %s", v.name, jobs, d)
 			}
 		}
 	}
@@ -67,7 +72,7 @@ func TestStop(t *testing.T) {
 	files := sources(t, 3)
 	for _, jobs := range []int{1, 3} {
 		var got []string
-		_, err := VerifyAll(options(t), files, jobs, func(r FileResult) { got = append(got, r.Path) }, func() bool { return len(got) == 5 })
+		err := VerifyAll(options(t), files, jobs, func(_ int, o Outcome) { got = append(got, o.Result.Path) }, func() bool { return len(got) == 5 })
 		if err != nil {
 			t.Fatal(err)
 		}

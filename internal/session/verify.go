@@ -23,6 +23,7 @@ const (
 // FileResult is what verifying one file found.
 type FileResult struct {
 	Path    string
+	Size    int64 // of the file, in bytes
 	Verdict Verdict
 	Reason  string // of Skipped; or what ended a failed one early
 
@@ -52,7 +53,7 @@ type FileResult struct {
 // The file alone is mapped, a PIE or a shared object at vm.PIEBase.
 func (rig *Rig) Verify(f mem.File) FileResult {
 	rig.Reset()
-	res := FileResult{Path: f.Name()}
+	res := FileResult{Path: f.Name(), Size: f.Size()}
 	err := rig.verify(f, &res)
 	t := rig.Witness.Tally()
 	s := rig.Machine.Stats()
@@ -65,7 +66,7 @@ func (rig *Rig) Verify(f mem.File) FileResult {
 	switch {
 	case changed != nil && changed.Changed():
 		// What was compared was of two contents.
-		res = FileResult{Path: f.Name(), Verdict: Skipped, Reason: "changed while it was read"}
+		res = FileResult{Path: f.Name(), Size: f.Size(), Verdict: Skipped, Reason: "changed while it was read"}
 	case res.Failures > 0:
 		res.Verdict = Fail
 		if err != nil { // what was found before it counts

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// registerOutput gives every command the flags that say what is told beside the
+// results, and how.
+func registerOutput(root *cobra.Command) {
+	fs := root.PersistentFlags()
+	fs.Bool("quiet", false, "tell results and errors only, no progress")
+	fs.String("color", "auto", "`WHEN` a table has colours: auto (on a terminal, unless NO_COLOR is set), always, never")
+	err := root.RegisterFlagCompletionFunc("color",
+		cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic(err)
+	}
+}
+
+// quiet reports whether --quiet was given to cmd.
+func quiet(cmd *cobra.Command) bool {
+	q, _ := cmd.Flags().GetBool("quiet")
+	return q
+}
+
+// colors reports whether a table on cmd's standard output has colours
+// (no-color.org: NO_COLOR counts if it is not empty).
+func colors(cmd *cobra.Command) (bool, error) {
+	switch when := cmd.Flag("color").Value.String(); when {
+	case "always":
+		return true, nil
+	case "never":
+		return false, nil
+	case "auto":
+		return terminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", nil
+	default:
+		return false, fmt.Errorf("--color: %q is none of auto, always, never", when)
+	}
+}
+
+// terminal reports whether w is one.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
