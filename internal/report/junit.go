@@ -29,6 +29,7 @@ func (w *Writer) junit(s Summary) error {
 	}
 	var all junit.Testsuites
 	all.AddSuite(suite)
+	all.Skipped = 0 // not an attribute of testsuites in Jenkins' schema; the suite has it
 	var b bytes.Buffer
 	b.WriteString(xml.Header)
 	if err := all.WriteXML(&b); err != nil {
@@ -70,9 +71,9 @@ func properties(suite *junit.Testsuite, summary any) error {
 				continue
 			}
 		}
-		if depth == 1 && key != "" && t != nil {
+		if depth == 1 && t != nil {
 			suite.AddProperty(key, fmt.Sprint(t))
-			key = ""
 		}
+		key = ""
 	}
 }
