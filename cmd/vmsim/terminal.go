@@ -37,14 +37,14 @@ func colors(cmd *cobra.Command) (bool, error) {
 	case "never":
 		return false, nil
 	case "auto":
-		return terminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", nil
+		return terminal(cmd.OutOrStdout()) && os.Getenv("NO_COLOR") == "", nil
 	default:
 		return false, fmt.Errorf("--color: %q is none of auto, always, never", when)
 	}
 }
 
-// terminal reports whether w is one.
+// terminal reports whether w is one that can do more than print lines.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 // Progress shows how far a long run is: one bar on a terminal, elsewhere a line
 // every few seconds. A run that ends before the first line is due shows nothing.
 type Progress struct {
+	w     io.Writer
 	what  string
 	total int
 
@@ -35,9 +37,9 @@ const (
 // NewProgress shows a run of total steps on w until Stop. what is counted:
 // "files".
 func NewProgress(w io.Writer, terminal bool, what string, total int) *Progress {
-	p := &Progress{what: what, total: total, ended: make(chan struct{}), start: time.Now()}
+	p := &Progress{w: w, what: what, total: total, ended: make(chan struct{}), start: time.Now()}
 	if terminal {
-		p.draw(w)
+		p.draw()
 		return p
 	}
 	p.wait.Go(func() {
@@ -56,9 +58,10 @@ func NewProgress(w io.Writer, terminal bool, what string, total int) *Progress {
 }
 
 // draw starts the bar.
-func (p *Progress) draw(w io.Writer) {
+func (p *Progress) draw() {
+	text.EnableColors() // moving the cursor counts as one: NO_COLOR would make the bar scroll
 	p.bar = progress.NewWriter()
-	p.bar.SetOutputWriter(w)
+	p.bar.SetOutputWriter(p.w)
 	p.bar.SetUpdateFrequency(redrawEvery)
 	p.bar.SetTrackerLength(20)
 	p.bar.SetTrackerPosition(progress.PositionRight)
@@ -67,7 +70,7 @@ func (p *Progress) draw(w io.Writer) {
 	style.Options.TimeInProgressPrecision = time.Second
 	style.Options.ETAPrecision = time.Second
 	p.bar.SetStyle(style)
-	p.tracker = &progress.Tracker{Message: p.what, Total: int64(max(p.total, 1)), RemoveOnCompletion: true, AutoStopDisabled: true}
+	p.tracker = &progress.Tracker{Message: p.what, Total: int64(max(p.total, 1)), AutoStopDisabled: true}
 	p.bar.AppendTracker(p.tracker)
 	p.wait.Go(p.bar.Render)
 }
@@ -85,15 +88,17 @@ func (p *Progress) Set(done int, status string) {
 
 // Stop takes the bar away.
 func (p *Progress) Stop() {
-	if p.bar != nil {
-		p.tracker.MarkAsDone()
-		for !p.bar.IsRenderInProgress() { // Stop is lost on a bar that has not begun
-			time.Sleep(time.Millisecond)
-		}
-		p.bar.Stop()
+	if p.bar == nil {
+		close(p.ended)
+		p.wait.Wait()
+		return
 	}
-	close(p.ended)
+	for !p.bar.IsRenderInProgress() { // Stop is lost on a bar that has not begun
+		time.Sleep(time.Millisecond)
+	}
+	p.bar.Stop()
 	p.wait.Wait()
+	io.WriteString(p.w, text.CursorUp.Sprint()+text.EraseLine.Sprint()) // it was drawn once more
 }
 
 // line is what a file or a pipe is told: 1200 of 126631 files (0 %), ..., 12s left.
