@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // TestProgressLines: off a terminal a line every few seconds, and none of a
@@ -37,6 +39,7 @@ func TestProgressLines(t *testing.T) {
 
 // TestProgressNothing: a run of nothing, and one that ends at once.
 func TestProgressNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, terminal := range []bool{false, true} {
 		var b locked
 		p := NewProgress(&b, terminal, "files", 0)

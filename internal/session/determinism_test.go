@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	root "vmsim"
 	"vmsim/internal/elfgen"
@@ -67,8 +68,9 @@ func TestJobs(t *testing.T) {
 }
 
 // TestStop: what was verified when a run is stopped is given, in order, and
-// nothing else.
+// nothing else; no worker is left.
 func TestStop(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	files := sources(t, 3)
 	for _, jobs := range []int{1, 3} {
 		var got []string
