@@ -1,6 +1,10 @@
 package hugepage
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"vmsim/internal/bug"
 	"vmsim/mem"
 )
@@ -47,3 +51,44 @@ func NewKevlar(threshold int, bugs ...string) (Kevlar, error) {
 
 // Assemble compares the cached sub-pages with the threshold.
 func (k Kevlar) Assemble(c Candidate) bool { return c.Cached >= k.Threshold }
+
+// Covered is Kevlar with one demand more: every one of the 512 sub-pages has an
+// area. A window that it assembles leaves no hole that a later mapping could
+// come to lie in, and can be mapped by one entry if one permission covers it.
+type Covered struct{ Kevlar }
+
+// Assemble asks Kevlar where the window is covered.
+func (k Covered) Assemble(c Candidate) bool {
+	return c.Mapped == mem.SubPages && k.Kevlar.Assemble(c)
+}
+
+// Never assembles nothing: what a huge page costs and brings is measured
+// against it.
+type Never struct{ Kevlar }
+
+// Assemble refuses.
+func (Never) Assemble(Candidate) bool { return false }
+
+// DefaultPolicy is the name of the policy of a machine that is told no other.
+const DefaultPolicy = "kevlar"
+
+// PolicyNames returns the names that NewPolicy knows.
+func PolicyNames() []string { return []string{DefaultPolicy, "covered", "never"} }
+
+// NewPolicy returns the policy of that name at a threshold, with the named bugs
+// (see NewKevlar).
+func NewPolicy(name string, threshold int, bugs ...string) (Policy, error) {
+	if !slices.Contains(PolicyNames(), name) {
+		return nil, fmt.Errorf("policy %q is none of %s", name, strings.Join(PolicyNames(), ", "))
+	}
+	k, err := NewKevlar(threshold, bugs...)
+	switch {
+	case err != nil:
+		return nil, err
+	case name == "covered":
+		return Covered{k}, nil
+	case name == "never":
+		return Never{k}, nil
+	}
+	return k, nil
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"vmsim/internal/event"
 )
@@ -10,23 +11,29 @@ import (
 // all.
 const mostLines = 10
 
-// printFailures prints the lines of the first failures, equal ones once: a huge
-// page that is wrong is wrong in each process that maps it. total is how many
-// failures there were.
-func printFailures(p *printer, failures []event.Event, total int) {
-	shown := map[string]bool{}
+// failureWords are the lines of the first failures, equal ones once: a huge page
+// that is wrong is wrong in each process that maps it. total is how many failures
+// there were; where not all are shown, the last line says so.
+func failureWords(failures []event.Event, total int) []string {
+	lines := failureLines(failures)
+	if total > len(lines) {
+		lines = append(lines, fmt.Sprintf("(%d failures, equal lines shown once; --events FILE has each with its PID)", total))
+	}
+	return lines
+}
+
+// failureLines returns the lines of the first failures, equal ones once.
+func failureLines(failures []event.Event) []string {
+	var lines []string
 	for _, e := range failures {
 		line := fmt.Sprint(e)
-		if shown[line] {
+		if slices.Contains(lines, line) {
 			continue
 		}
-		if len(shown) == mostLines {
+		if len(lines) == mostLines {
 			break
 		}
-		shown[line] = true
-		p.f("%s\n", line)
+		lines = append(lines, line)
 	}
-	if total > len(shown) {
-		p.f("(%d failures, equal lines shown once; --events FILE has each with its PID)\n", total)
-	}
+	return lines
 }

@@ -89,10 +89,10 @@ func TestMalformedCorpus(t *testing.T) {
 }
 
 // TestMalformedFile: one hostile file, named, is verified, or is one line on
-// standard error and 2; so it is for stress and run.
+// standard error and 2; so it is for stress, run and sweep.
 func TestMalformedFile(t *testing.T) {
 	_, paths := malformed(t, 200)
-	for _, command := range [][]string{{"verify"}, {"stress", "--execs", "2"}, {"run"}} {
+	for _, command := range [][]string{{"verify"}, {"stress", "--execs", "2"}, {"run"}, {"sweep"}} {
 		refused := 0
 		for i, path := range paths {
 			if i%3 != 0 && command[0] != "verify" {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"vmsim/internal/report"
@@ -29,7 +27,7 @@ ARCHITECTURE.md.`,
 		Args: want("trace", true),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a) },
 	}
-	f.register(cmd, "table", "json", "jsonl")
+	f.register(cmd, report.Formats...)
 	return cmd
 }
 
@@ -45,8 +43,8 @@ func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 		return err
 	}
 	defer rig.Close()
+	out := newReplayReport(cmd.OutOrStdout(), format)
 	bad, trouble := false, false
-	all := []replayJSON{}
 	for _, path := range paths {
 		in := openInput(ctx, openPath(path))
 		res, err := rig.Replay(path, in, opt.Stop)
@@ -59,28 +57,15 @@ func (f *replayFlags) run(cmd *cobra.Command, paths []string) (err error) {
 			}
 		}
 		bad = bad || !res.OK() || res.Tally.Failures > 0
-		partial := err != nil
-		j := toReplayJSON(path, res, partial)
-		switch format {
-		case report.JSON:
-			all = append(all, j)
-		case report.JSONL:
-			if err := report.WriteJSONL(cmd.OutOrStdout(), j); err != nil {
-				return err
-			}
-		default:
-			if err := printReplay(cmd.OutOrStdout(), path, res, partial); err != nil {
-				return err
-			}
+		if err := out.add(path, res, err); err != nil {
+			return err
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if format == report.JSON {
-		if err := report.WriteJSON(cmd.OutOrStdout(), all); err != nil {
-			return err
-		}
+	if err := out.close(); err != nil {
+		return err
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -136,47 +121,4 @@ func toReplayJSON(path string, r session.ReplayResult, partial bool) replayJSON 
 		j.Mismatches = append(j.Mismatches, m.String())
 	}
 	return j
-}
-
-func printReplay(w io.Writer, path string, r session.ReplayResult, partial bool) error {
-	p := printer{w: w}
-	p.f("%s: %s, %s, %s passed, %d failed\n", report.Printable(path), report.Count(r.Ops, "operation"),
-		report.Count(r.Processes, "process"), report.Count(r.ExecPassed, "exec"), r.ExecFailed)
-	if len(r.Tests) > 0 {
-		p.f("  tests             %d of %d passed", r.TestsPassed(), len(r.Tests))
-		for _, t := range r.Tests {
-			if !t.Passed {
-				p.f(", the first to fail is %q", t.Name)
-				break
-			}
-		}
-		p.f("\n")
-	}
-	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
-	p.f("  huge pages        %d assembled, %d mapped whole, %d in 4 KiB entries, %d split\n", r.Stats.Assembled,
-		r.Stats.HugeMapped, r.Stats.HugeScattered, r.Stats.Splits)
-	p.f("  first assembly    %s\n", momentWords(r.FirstAssembly))
-	p.f("  first wrong byte  %s\n", momentWords(r.FirstWrong))
-	if r.WrongLine != "" {
-		p.f("                    %s\n", r.WrongLine)
-	}
-	p.f("  verified          %s\n", tallyWords(r.Tally))
-	if r.Skipped > 0 {
-		p.f("  skipped           %s of processes that had crashed\n", report.Count(r.Skipped, "operation"))
-	}
-	if r.FirstCrash != nil {
-		p.f("  first crash       %s\n", r.FirstCrash)
-	}
-	shown := r.Mismatches[:min(len(r.Mismatches), mostLines)]
-	for _, m := range shown {
-		p.f("%s\n", m)
-	}
-	if left := r.Mismatched - len(shown); left > 0 {
-		p.f("... and %d more answers that are not the trace's (-o json has 1000)\n", left)
-	}
-	printFailures(&p, r.Failures, r.Tally.Failures)
-	if partial {
-		p.f("  the trace was not run to its end: the result is partial\n")
-	}
-	return p.err
 }

@@ -39,13 +39,15 @@ Results go to standard output, all else to standard error. Exit codes:
   vmsim run -v /bin/true            # why each page fault happened
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
   vmsim stress --bug index-collision testdata/elf/kevlar-layout
-  vmsim replay testdata/traces/shell-loop.trace`,
+  vmsim replay testdata/traces/shell-loop.trace
+  vmsim sweep -o plot testdata/elf/kevlar-layout`,
 		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand(), newReportCommand())
+	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand(), newReportCommand(),
+		newSweepCommand(), newManCommand())
 	registerOutput(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -127,14 +129,21 @@ type machineFlags struct {
 }
 
 func (f *machineFlags) register(cmd *cobra.Command, formats ...string) {
-	f.formats = formats
 	fs := cmd.Flags()
 	fs.IntVar(&f.threshold, "threshold", hugepage.DefaultThreshold,
 		"assemble a 2 MiB window once `N` of its pages are cached (0: at the first exec; above 512: never)")
+	fs.StringVar(&f.events, "events", "", "write the events to `FILE` as JSONL")
+	f.registerMany(cmd, formats...)
+}
+
+// registerMany is register for a command that makes many runs of its own choice:
+// without a threshold and an event file, which are of one run.
+func (f *machineFlags) registerMany(cmd *cobra.Command, formats ...string) {
+	f.formats = formats
+	fs := cmd.Flags()
 	fs.StringArrayVar(&f.bugs, "bug", nil, "switch the bug `NAME` on, repeatable: "+strings.Join(bug.Names(), ", "))
 	fs.StringVar(&f.hardening, "hardening", "default", "`LEVEL`: default, or fortress, which checks every structure after every operation")
 	fs.StringVar(&f.memory, "memory", "4GiB", "physical memory of the machine: `SIZE` in bytes, or 64M, 4GiB, ...")
-	fs.StringVar(&f.events, "events", "", "write the events to `FILE` as JSONL")
 	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` of the result: "+strings.Join(formats, ", "))
 	complete(cmd, "bug", bug.Names()...)
 	complete(cmd, "hardening", "default", "fortress")

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +40,7 @@ what was accessed (area, file+offset), why it faulted, and what was copied.`,
 		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
-	f.register(cmd, "table", "json", "jsonl")
+	f.register(cmd, report.Formats...)
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "say of each fault why it happened and what was done")
 	cmd.Flags().IntVar(&f.execs, "execs", 2, "exec it `N` times")
 	cmd.Flags().BoolVar(&f.write, "write", false, "write to every writable page too, after reading it")
@@ -88,7 +91,7 @@ func (f *runFlags) run(cmd *cobra.Command, path string) (err error) {
 		return out.err
 	}
 	if runErr == nil || len(res.Execs) > 0 || ctx.Err() != nil {
-		if err := f.print(cmd, format, path, res, runErr != nil); err != nil {
+		if err := printRun(cmd.OutOrStdout(), format, path, res, runErr); err != nil {
 			return err
 		}
 	}
@@ -128,48 +131,93 @@ type execJSON struct {
 	Huge       int       `json:"huge"`
 }
 
-func (f *runFlags) print(cmd *cobra.Command, format report.Format, path string, r session.RunResult, partial bool) error {
-	w := cmd.OutOrStdout()
-	if format != report.Table {
-		j := runJSON{Type: "run", Path: path, Maps: []string{}, CachedPages: r.Cache, HugePages: r.Huge,
-			BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures, Partial: partial}
-		for _, m := range r.Maps {
-			j.Maps = append(j.Maps, m.String())
-		}
-		for _, e := range r.Execs {
-			j.Execs = append(j.Execs, execJSON{e.PID, e.Pages, e.Faults, e.Prefaulted, e.Windows, e.Assembled,
-				e.Residency.Resident, e.Residency.Shared, e.Residency.Huge})
-		}
-		if format == report.JSON {
-			return report.WriteJSON(w, j)
-		}
+func toRunJSON(path string, r session.RunResult, partial bool) runJSON {
+	j := runJSON{Type: "run", Path: path, Maps: []string{}, CachedPages: r.Cache, HugePages: r.Huge,
+		BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures, Partial: partial}
+	for _, m := range r.Maps {
+		j.Maps = append(j.Maps, m.String())
+	}
+	for _, e := range r.Execs {
+		j.Execs = append(j.Execs, execJSON{e.PID, e.Pages, e.Faults, e.Prefaulted, e.Windows, e.Assembled,
+			e.Residency.Resident, e.Residency.Shared, e.Residency.Huge})
+	}
+	return j
+}
+
+// runColumns are a row for each exec.
+var runColumns = []report.Column{
+	{Key: "file"},
+	{Key: "exec", Title: "EXEC"},
+	{Key: "pid", Title: "PID"},
+	{Key: "pages", Title: "TOUCHED"},
+	{Key: "minor", Title: "MINOR"},
+	{Key: "major", Title: "MAJOR"},
+	{Key: "cow", Title: "COW"},
+	{Key: "prefaulted", Title: "PREFAULTED"},
+	{Key: "huge_windows", Title: "HUGE WINDOWS"},
+	{Key: "assembled", Title: "ASSEMBLED"},
+	{Key: "resident", Title: "RESIDENT"},
+	{Key: "shared", Title: "SHARED"},
+	{Key: "huge", Title: "IN HUGE ENTRIES"},
+	{Key: "failures"},
+}
+
+// printRun writes a run, to its end or as far as it came: as one object, or as a
+// row for each exec.
+func printRun(w io.Writer, format report.Format, path string, r session.RunResult, trouble error) error {
+	j := toRunJSON(path, r, trouble != nil)
+	switch format {
+	case report.JSON:
+		return report.WriteJSON(w, j)
+	case report.JSONL:
 		return report.WriteJSONL(w, j)
 	}
-	p := printer{w: w}
+	doc := report.Doc{Name: "vmsim run", Columns: runColumns}
 	for _, m := range r.Maps {
-		p.f("%s\n", report.Printable(m.String()))
+		doc.Above = append(doc.Above, report.Printable(m.String()))
 	}
-	if len(r.Maps) > 0 {
-		p.f("\n")
-	}
-	rows := report.Rows{Header: []string{"EXEC", "PID", "TOUCHED", "MINOR", "MAJOR", "COW", "PREFAULTED", "HUGE WINDOWS",
-		"ASSEMBLED", "RESIDENT", "SHARED", "IN HUGE ENTRIES"}}
+	out := report.NewWriter(w, format, false, doc)
 	for i, e := range r.Execs {
-		rows.Add(i+1, e.PID, e.Pages, e.Faults.Minor, e.Faults.Major, e.Faults.CoW, e.Prefaulted, e.Windows, e.Assembled,
-			e.Residency.Resident, e.Residency.Shared, e.Residency.Huge)
+		it := report.Item{Cells: []any{path, i + 1, e.PID, e.Pages, e.Faults.Minor, e.Faults.Major, e.Faults.CoW, e.Prefaulted,
+			e.Windows, e.Assembled, e.Residency.Resident, e.Residency.Shared, e.Residency.Huge, e.Failures},
+			Case: report.Case{Class: path, Name: fmt.Sprintf("exec %d", i+1)}}
+		if e.Failures > 0 {
+			it.Case.Failure = report.Count(e.Failures, "failure")
+			it.Case.Body = strings.Join(failureLines(e.FailureEvents), "\n")
+		}
+		if err := out.Add(it); err != nil {
+			return err
+		}
 	}
-	if p.err == nil {
-		p.err = rows.Write(w)
+	if trouble != nil && format == report.JUnit { // the exec that did not come to its end
+		c := report.Case{Class: path, Name: fmt.Sprintf("exec %d", len(r.Execs)+1)}
+		if errors.Is(trouble, session.ErrStopped) {
+			c.Skipped = "interrupted"
+		} else {
+			c.Failure = session.Reason(trouble)
+		}
+		if err := out.Add(report.Item{Case: c}); err != nil {
+			return err
+		}
 	}
-	p.f("\npage cache  %s (%s)\n", report.Count(r.Cache, "page"), report.Bytes(uint64(r.Cache)<<12))
-	p.f("huge pages  %d kept", r.Huge)
+	return out.Close(report.Summary{Object: j, Lines: runLines(r, trouble != nil)})
+}
+
+// runLines are what a run left behind.
+func runLines(r session.RunResult, partial bool) []string {
+	huge := fmt.Sprintf("huge pages  %d kept", r.Huge)
 	if r.Stats.Assembled > 0 {
-		p.f("; their sub-pages: %d from the cache, %d from the file, %d zero", r.Stats.FromCache, r.Stats.FromFile, r.Stats.Zero)
+		huge += fmt.Sprintf("; their sub-pages: %d from the cache, %d from the file, %d zero", r.Stats.FromCache,
+			r.Stats.FromFile, r.Stats.Zero)
 	}
-	p.f("\nverified    %s\n", tallyWords(r.Tally))
-	printFailures(&p, r.Failures, r.Tally.Failures)
+	lines := []string{
+		fmt.Sprintf("page cache  %s (%s)", report.Count(r.Cache, "page"), report.Bytes(uint64(r.Cache)<<12)),
+		huge,
+		"verified    " + tallyWords(r.Tally),
+	}
+	lines = append(lines, failureWords(r.Failures, r.Tally.Failures)...)
 	if partial {
-		p.f("not all was run: the result is partial\n")
+		lines = append(lines, "not all was run: the result is partial")
 	}
-	return p.err
+	return lines
 }

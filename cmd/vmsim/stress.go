@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +35,7 @@ the PID of the first huge page assembled and of the first wrong byte.`,
 		Args: want("ELF file", false),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, a[0]) },
 	}
-	f.register(cmd, "table", "json", "jsonl")
+	f.register(cmd, report.Formats...)
 	cmd.Flags().IntVar(&f.plan.Execs, "execs", 300, "fork and exec `N` times after init")
 	cmd.Flags().IntVar(&f.plan.Touch, "touch", 20, "touch `N` pages beyond the start-up set")
 	cmd.Flags().StringVar(&f.pattern, "pattern", "random", "`PATTERN` of the touches: random, new pages each time, or fixed, the same each time")
@@ -73,7 +75,7 @@ func (f *stressFlags) run(cmd *cobra.Command, path string) (err error) {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	interrupted := ctx.Err() != nil
-	if err := f.print(cmd, format, path, res, interrupted); err != nil {
+	if err := printStress(cmd.OutOrStdout(), format, path, res, interrupted); err != nil {
 		return err
 	}
 	switch {
@@ -112,35 +114,80 @@ func moment(m session.Moment) *session.Moment {
 	return &m
 }
 
-func (f *stressFlags) print(cmd *cobra.Command, format report.Format, path string, r session.StressResult, partial bool) error {
-	w := cmd.OutOrStdout()
-	j := stressJSON{"stress", path, r.Execs, r.Passed, moment(r.FirstAssembly), moment(r.FirstWrong), r.WrongLine,
+func toStressJSON(path string, r session.StressResult, partial bool) stressJSON {
+	return stressJSON{"stress", path, r.Execs, r.Passed, moment(r.FirstAssembly), moment(r.FirstWrong), r.WrongLine,
 		r.Stats.Faults, r.CachedPages, r.Tally.Windows, r.Tally.WindowsVerified, r.Tally.Pages, r.Tally.BytesCompared,
 		r.Tally.Failures, r.Stats.OOMKills, partial}
+}
+
+// stressColumns are one row.
+var stressColumns = []report.Column{
+	{Key: "file", Title: "FILE", Text: true},
+	{Key: "execs", Title: "EXECS"},
+	{Key: "passed", Title: "PASSED"},
+	{Key: "first_assembly_exec", Title: "FIRST ASSEMBLY"},
+	{Key: "first_wrong_exec", Title: "FIRST WRONG"},
+	{Key: "minor", Title: "MINOR"},
+	{Key: "major", Title: "MAJOR"},
+	{Key: "cow", Title: "COW"},
+	{Key: "cached_pages", Title: "CACHED"},
+	{Key: "windows", Title: "WINDOWS"},
+	{Key: "windows_verified", Title: "VERIFIED"},
+	{Key: "pages_compared", Title: "PAGES"},
+	{Key: "bytes_compared", Title: "COMPARED"},
+	{Key: "failures", Title: "FAILURES"},
+	{Key: "oom_kills", Title: "OOM KILLS"},
+}
+
+// printStress writes a stress run: as one object, as a row, or in words.
+func printStress(w io.Writer, format report.Format, path string, r session.StressResult, partial bool) error {
+	j := toStressJSON(path, r, partial)
 	switch format {
 	case report.JSON:
 		return report.WriteJSON(w, j)
 	case report.JSONL:
 		return report.WriteJSONL(w, j)
 	}
-	p := printer{w: w}
-	p.f("%s: %s, %d passed\n", report.Printable(path), report.Count(r.Execs, "execution"), r.Passed)
-	p.f("  first assembly    %s\n", momentWords(r.FirstAssembly))
-	p.f("  first wrong byte  %s\n", momentWords(r.FirstWrong))
-	if r.WrongLine != "" {
-		p.f("                    %s\n", r.WrongLine)
+	out := report.NewWriter(w, format, false, report.Doc{Name: "vmsim stress", Columns: stressColumns})
+	it := report.Item{Case: report.Case{Class: path, Name: report.Count(r.Execs, "execution")}}
+	if r.Passed < r.Execs || r.Tally.Failures > 0 {
+		it.Case.Failure = fmt.Sprintf("%d of %d passed", r.Passed, r.Execs)
+		it.Case.Body = strings.Join(failureLines(r.Failures), "\n")
 	}
-	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
-	p.f("  page cache        %s of the file\n", report.Count(r.CachedPages, "page"))
-	if r.Stats.OOMKills > 0 {
-		p.f("  out of memory     %s killed\n", report.Count(r.Stats.OOMKills, "process"))
+	lines := failureWords(r.Failures, r.Tally.Failures)
+	if format == report.Table { // one row is read better in words
+		lines = append(stressWords(path, r), lines...)
+	} else {
+		f := r.Stats.Faults
+		it.Cells = []any{path, r.Execs, r.Passed, momentCell(r.FirstAssembly), momentCell(r.FirstWrong), f.Minor, f.Major, f.CoW,
+			r.CachedPages, r.Tally.Windows, r.Tally.WindowsVerified, r.Tally.Pages, report.Size(r.Tally.BytesCompared),
+			r.Tally.Failures, r.Stats.OOMKills}
 	}
-	p.f("  verified          %s\n", tallyWords(r.Tally))
-	printFailures(&p, r.Failures, r.Tally.Failures)
+	if err := out.Add(it); err != nil {
+		return err
+	}
 	if partial {
-		p.f("interrupted: the result is partial\n")
+		lines = append(lines, "interrupted: the result is partial")
 	}
-	return p.err
+	return out.Close(report.Summary{Object: j, Lines: lines})
+}
+
+// stressWords says what a stress run found.
+func stressWords(path string, r session.StressResult) []string {
+	lines := []string{
+		fmt.Sprintf("%s: %s, %d passed", report.Printable(path), report.Count(r.Execs, "execution"), r.Passed),
+		"  first assembly    " + momentWords(r.FirstAssembly),
+		"  first wrong byte  " + momentWords(r.FirstWrong),
+	}
+	if r.WrongLine != "" {
+		lines = append(lines, "                    "+r.WrongLine)
+	}
+	lines = append(lines, "  faults            "+faultWords(r.Stats.Faults),
+		fmt.Sprintf("  page cache        %s of the file", report.Count(r.CachedPages, "page")))
+	if r.Stats.OOMKills > 0 {
+		lines = append(lines, fmt.Sprintf("  out of memory     %s killed", report.Count(r.Stats.OOMKills, "process")))
+	}
+	return append(lines, "  verified          "+tallyWords(r.Tally))
 }
 
 // tallyWords says how much was compared.
@@ -154,6 +201,14 @@ func momentWords(m session.Moment) string {
 		return "never"
 	}
 	return fmt.Sprintf("at exec %d, PID %d", m.Exec, m.PID)
+}
+
+// momentCell is the exec of a moment; nothing for never.
+func momentCell(m session.Moment) any {
+	if m == (session.Moment{}) {
+		return nil
+	}
+	return m.Exec
 }
 
 func faultWords(f vm.Faults) string {

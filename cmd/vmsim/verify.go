@@ -69,6 +69,7 @@ killed or interrupted goes on with --resume FILE; see docs/scale-out.md.`,
 	fs.StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
 	fs.BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
 	fs.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time, each in a machine with --memory; with --events one")
+	fs.Lookup("jobs").DefValue = "CPUs" // help and man page are the same on all machines
 	fs.IntVar(&f.maxFailures, "max-failures", 0, "stop after `N` files have failed (0: never)")
 	fs.StringVar(&f.shard, "shard", "", "verify shard `I/N` of the files only, I from 1 to N")
 	fs.StringVar(&f.part, "part", "", "keep the results in `FILE`, for report merge and --resume")

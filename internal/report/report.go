@@ -52,6 +52,7 @@ type Doc struct {
 	Name    string // "vmsim verify": names the test suite
 	List    string // json: the name of the list of objects
 	Columns []Column
+	Above   []string // table, markdown: lines in front of all else
 }
 
 // Column is a column of the cells.

@@ -87,8 +87,8 @@ func human(cell any, color bool) any {
 	return cell
 }
 
-// text writes the table, or Markdown: for each section its rows and its notes,
-// then the summary.
+// text writes the table, or Markdown: the lines above, for each section its rows
+// and its notes, then the summary.
 func (w *Writer) text(s Summary) error {
 	markdown := w.format == Markdown
 	var b strings.Builder
@@ -110,6 +110,7 @@ func (w *Writer) text(s Summary) error {
 			b.WriteString(l + "\n")
 		}
 	}
+	lines(w.doc.Above)
 	for i := 0; i < len(w.items); {
 		section := w.items[i].Section
 		var rows [][]any

@@ -32,6 +32,9 @@ type ExecResult struct {
 	Windows    int // huge windows that exec mapped
 	Assembled  int // of those, put together now
 	Residency  vm.Residency
+	Failures   int // of the windows that it assembled and the pages that it saw
+
+	FailureEvents []event.Event // the first of them
 }
 
 // MapLine is a line of /proc/PID/maps.
@@ -75,7 +78,7 @@ func (rig *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err erro
 		return res, err
 	}
 	for i := range n {
-		before := rig.Machine.Stats()
+		before, failed, kept := rig.Machine.Stats(), rig.Witness.Tally().Failures, len(rig.Witness.Failures())
 		p := init.Fork()
 		if err := p.Exec(prog); err != nil {
 			return res, err
@@ -88,6 +91,7 @@ func (rig *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err erro
 			return res, err
 		}
 		e.Faults, e.Residency = p.Faults, p.Residency()
+		e.Failures, e.FailureEvents = rig.Witness.Tally().Failures-failed, rig.Witness.Failures()[kept:]
 		res.Execs = append(res.Execs, e)
 		if i == n-1 {
 			res.Maps = mapsOf(p)

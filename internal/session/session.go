@@ -4,6 +4,7 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 // Options are what all commands share.
 type Options struct {
 	Memory    uint64 // bytes; 0 is vm.DefaultMemory
+	Policy    string // one of hugepage.PolicyNames; "" is hugepage.DefaultPolicy
 	Threshold int
 	Bugs      []string
 	Hardening vm.Hardening
@@ -48,11 +50,16 @@ type Rig struct {
 
 // NewRig builds both. Close gives the machine's memory back.
 func NewRig(opt Options) (*Rig, error) {
-	policy, err := hugepage.NewKevlar(opt.Threshold, opt.Bugs...)
+	policy, err := hugepage.NewPolicy(cmp.Or(opt.Policy, hugepage.DefaultPolicy), opt.Threshold, opt.Bugs...)
 	if err != nil {
 		return nil, err
 	}
-	b := &Rig{opt: opt}
+	return rigWith(policy, opt)
+}
+
+// rigWith is NewRig with this policy, whatever opt says of one.
+func rigWith(policy hugepage.Policy, opt Options) (b *Rig, err error) {
+	b = &Rig{opt: opt}
 	b.Machine, err = vm.New(vm.Config{
 		Memory: opt.Memory, Policy: policy, Inspector: inspector{b},
 		Hardening: opt.Hardening, Events: opt.Events, Digest: opt.Digest,
@@ -81,13 +88,17 @@ func (rig *Rig) stopped() error {
 // Close ends the machine.
 func (rig *Rig) Close() error { return rig.Machine.Close() }
 
-// inspector hands what the machine shows to the verifier of the day.
+// inspector hands what the machine shows to the verifier of the day, which reads
+// the file itself where the machine's reads are counted.
 type inspector struct{ b *Rig }
 
-func (i inspector) Assembled(w mem.Window) error { return i.b.Witness.Assembled(w) }
+func (i inspector) Assembled(w mem.Window) error {
+	w.File = uncounted(w.File)
+	return i.b.Witness.Assembled(w)
+}
 
 func (i inspector) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
-	return i.b.Witness.Mapped(pid, f, bias, addr, data)
+	return i.b.Witness.Mapped(pid, uncounted(f), bias, addr, data)
 }
 
 // stackOf returns p's stack: what it has beside its image and what it maps.
