@@ -100,7 +100,7 @@ func Create(path string, h Header) (*Journal, error) {
 	}
 	j := newJournal(path, f)
 	h.Type, h.Schema = "part", schema
-	if err := j.line(h); err == nil {
+	if err = j.line(h); err == nil {
 		err = j.flush()
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -337,6 +338,18 @@ func TestAtomic(t *testing.T) {
 	}
 	if got := read(t, path); len(got) != 6 {
 		t.Errorf("%d rows", len(got))
+	}
+}
+
+// TestFullDisk: what cannot be written is an error, at the latest when the part
+// ends.
+func TestFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	if err := os.Symlink("/dev/full", path+suffix); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := Create(path, header(1, 1, 1)); !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("journal %v, %v", j, err)
 	}
 }
 
