@@ -25,12 +25,14 @@ var arrows = map[string][]string{
 	"vmsim/loader":             {"mem"},
 	"vmsim/vm": {"hugepage", "internal/event", "internal/pagetable", "internal/phys", "loader", "mem",
 		"pagecache", "vma"},
-	"vmsim/verify": {"internal/event", "mem"},
-	"vmsim/trace":  {"mem"},
+	"vmsim/verify":           {"internal/event", "mem"},
+	"vmsim/trace":            {"mem"},
+	"vmsim/internal/explain": {"internal/report", "loader", "mem", "verify"},
+	"vmsim/internal/ldso":    {"mem"},
 	"vmsim/internal/session": {"hugepage", "internal/event", "loader", "mem", "trace",
 		"verify", "vm"},
-	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/part", "internal/report", "internal/session",
-		"loader", "vm"},
+	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/explain", "internal/ldso", "internal/part",
+		"internal/report", "internal/session", "loader", "mem", "vm"},
 }
 
 func TestArrows(t *testing.T) {

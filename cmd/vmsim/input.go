@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
+
+	"github.com/spf13/cobra"
+
+	"vmsim/internal/session"
 )
 
 // openInput reads what open opens. Both may wait for ever, for the other end of
@@ -28,4 +33,24 @@ func openInput(ctx context.Context, open func() (io.ReadCloser, error)) io.ReadC
 // openPath opens a file for openInput.
 func openPath(path string) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return os.Open(path) }
+}
+
+// findFiles lists the files that the arguments and the list of --files-from name
+// (- is standard input).
+func findFiles(cmd *cobra.Command, paths []string, filesFrom string, trouble func(error)) (session.Corpus, error) {
+	ctx := cmd.Context()
+	var listed []string
+	if filesFrom != "" {
+		open := openPath(filesFrom)
+		if filesFrom == "-" {
+			open = func() (io.ReadCloser, error) { return io.NopCloser(cmd.InOrStdin()), nil }
+		}
+		in := openInput(ctx, open)
+		defer in.Close()
+		var err error
+		if listed, err = session.ReadList(in); err != nil {
+			return session.Corpus{}, fmt.Errorf("--files-from: %w", err)
+		}
+	}
+	return session.Find(paths, listed, trouble, func() bool { return ctx.Err() != nil }), nil
 }

@@ -47,7 +47,7 @@ Results go to standard output, all else to standard error. Exit codes:
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand(), newReportCommand(),
-		newSweepCommand(), newManCommand())
+		newSweepCommand(), newExplainCommand(), newManCommand())
 	registerOutput(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 	"strconv"
@@ -190,24 +189,10 @@ func (f *verifyFlags) partOptions(opt session.Options) map[string]any {
 	return map[string]any{"threshold": opt.Threshold, "bug": slices.Compact(bugs), "memory": opt.Memory, "digest": opt.Digest}
 }
 
-// corpus lists what to verify: the arguments, the list of --files-from, or the
-// files built in.
+// corpus lists what to verify: what the user named, or the files built in.
 func (f *verifyFlags) corpus(cmd *cobra.Command, paths []string, trouble func(error)) (c session.Corpus, err error) {
-	ctx := cmd.Context()
-	var listed []string
-	if f.filesFrom != "" {
-		open := openPath(f.filesFrom)
-		if f.filesFrom == "-" {
-			open = func() (io.ReadCloser, error) { return io.NopCloser(cmd.InOrStdin()), nil }
-		}
-		in := openInput(ctx, open)
-		defer in.Close()
-		if listed, err = session.ReadList(in); err != nil {
-			return c, fmt.Errorf("--files-from: %w", err)
-		}
-	}
 	if len(paths) > 0 || f.filesFrom != "" {
-		return session.Find(paths, listed, trouble, func() bool { return ctx.Err() != nil }), nil
+		return findFiles(cmd, paths, f.filesFrom, trouble)
 	}
 	for _, file := range root.Corpus() {
 		c.Sources = append(c.Sources, session.Source{Path: file.Name(), File: file, Named: true})
