@@ -42,6 +42,7 @@ type load struct {
 	vaddr  uint64
 	filesz uint64
 	memsz  uint64
+	align  uint64 // as written: Linux lets any value pass
 }
 
 // String names l as messages do: segment 2 [0x400000, 0x401000). The end may
@@ -110,6 +111,7 @@ func readHeader(f mem.File) (*header, error) {
 			vaddr:  le.Uint64(p[16:]),
 			filesz: le.Uint64(p[32:]),
 			memsz:  le.Uint64(p[40:]),
+			align:  le.Uint64(p[48:]),
 		}
 		if l.filesz > l.memsz {
 			return nil, fmt.Errorf("%w: %v: file size 0x%x exceeds memory size 0x%x", ErrFormat, l, l.filesz, l.memsz)

@@ -41,6 +41,25 @@ func (w *Witness) Assembled(win mem.Window) error {
 	if err != nil {
 		return fmt.Errorf("window %v: %w", win.Base, err)
 	}
+	return w.window(&win, t, func(i int) {
+		page := win.Base + mem.VirtAddr(i)*mem.PageSize
+		w.known[badPage{keyOf(win.File, win.Bias), page}] = sha256.Sum256(win.Data[i*mem.PageSize:][:mem.PageSize])
+	})
+}
+
+// Image is what an assembled window ought to be: a Truth, by the rules of kevlar,
+// or a Linux.
+type Image interface {
+	// Window returns the 2 MiB at base, valid until the next call.
+	Window(base mem.VirtAddr) ([]byte, error)
+	// Prot returns what addr's page permits; false where no VMA is.
+	Prot(addr mem.VirtAddr) (mem.Prot, bool)
+	// FileVMAAt describes the VMA that decides the byte at addr.
+	FileVMAAt(addr mem.VirtAddr) (start mem.VirtAddr, typ string, fileOffset uint64)
+}
+
+// window is Assembled once the truth is known; bad is told each wrong sub-page.
+func (w *Witness) window(win *mem.Window, t Image, bad func(i int)) error {
 	want, err := t.Window(win.Base)
 	if err != nil {
 		return fmt.Errorf("window %v: %w", win.Base, err)
@@ -48,11 +67,11 @@ func (w *Witness) Assembled(win mem.Window) error {
 	var verified, failed int
 	var first fmt.Stringer
 	for i := range mem.SubPages {
-		wrong := w.subPage(&win, t, i, want[i*mem.PageSize:][:mem.PageSize])
+		wrong := w.subPage(win, t, i, want[i*mem.PageSize:][:mem.PageSize])
 		switch {
 		case wrong != nil:
 			failed++
-			w.known[badPage{keyOf(win.File, win.Bias), win.Base + mem.VirtAddr(i)*mem.PageSize}] = sha256.Sum256(win.Data[i*mem.PageSize:][:mem.PageSize])
+			bad(i)
 			if first == nil {
 				first = wrong
 			}
@@ -74,7 +93,7 @@ func (w *Witness) Assembled(win mem.Window) error {
 
 // subPage judges sub-page i of win, reports what is wrong with it, and returns
 // the first event of that, nil if there is none.
-func (w *Witness) subPage(win *mem.Window, t *Truth, i int, want []byte) (wrong fmt.Stringer) {
+func (w *Witness) subPage(win *mem.Window, t Image, i int, want []byte) (wrong fmt.Stringer) {
 	page := win.Base + mem.VirtAddr(i)*mem.PageSize
 	got := win.Data[i*mem.PageSize:][:mem.PageSize]
 	prot, hasVMA := t.Prot(page)

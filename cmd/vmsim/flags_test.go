@@ -115,8 +115,9 @@ func TestExamples(t *testing.T) {
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			line, _, _ = strings.Cut(line, "#")
 			args := strings.Fields(line)
-			if len(args) == 0 || args[0] != "vmsim" || strings.ContainsAny(line, "<>|") || strings.Contains(line, ".part") {
-				continue // scripts run such
+			if len(args) == 0 || args[0] != "vmsim" || strings.ContainsAny(line, "<>|") || strings.Contains(line, ".part") ||
+				slices.ContainsFunc([]string{"--pid", "--core", "--window"}, func(f string) bool { return strings.Contains(line, f) }) {
+				continue // scripts run such, on processes of their own
 			}
 			n++
 			code, out, errs := vmsim(t, args[1:]...)

@@ -20,6 +20,7 @@ import (
 
 type verifyFlags struct {
 	machineFlags
+	foreign     memoryFlags
 	filesFrom   string
 	digest      bool
 	jobs        int
@@ -54,16 +55,28 @@ bytes COMPARED.
 
 A large corpus can be split: --shard I/N takes the files whose path hashes to I,
 and --part FILE keeps their results for "vmsim report merge". A run that was
-killed or interrupted goes on with --resume FILE; see docs/scale-out.md.`,
+killed or interrupted goes on with --resume FILE; see docs/scale-out.md.
+
+Memory that is not ours is compared with the files that are mapped there. --pid
+takes live Linux processes: the pages that are in memory, by Linux's rules, and
+nothing is faulted in. --core takes ELF cores. The table has a line for each
+mapping of a file: pages RESIDENT (or HELD), VERIFIED, PRIVATE to the process,
+WRITTEN where the file's headers permit it, and with FINDINGS: modified text,
+breakpoints, modified read-only data, clean pages that differ. --window takes 2
+MiB that some kernel assembled for ELF at ADDR, and gives kwab-verify's events.`,
 		Example: `  vmsim verify
   vmsim verify /bin/busybox /bin/ls
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
   vmsim verify -o junit /usr/bin > report.xml
   vmsim verify --jobs 8 --shard 3/16 --part 3.part /usr
-  find / -name '*.so*' -print0 | vmsim verify --files-from -`,
+  find / -name '*.so*' -print0 | vmsim verify --files-from -
+  vmsim verify --pid all
+  vmsim verify --core core.1234 -o jsonl
+  vmsim verify --window dump@0x400000 --truth linux /bin/busybox`,
 		RunE: func(cmd *cobra.Command, paths []string) error { return f.run(cmd, paths) },
 	}
 	f.register(cmd, report.Formats...)
+	f.foreign.register(cmd)
 	fs := cmd.Flags()
 	fs.StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
 	fs.BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
@@ -77,6 +90,9 @@ killed or interrupted goes on with --resume FILE; see docs/scale-out.md.`,
 }
 
 func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
+	if f.foreign.asked(cmd) {
+		return f.foreign.run(cmd, &f.machineFlags, paths)
+	}
 	if f.jobs < 1 {
 		return fmt.Errorf("--jobs: %d is less than 1", f.jobs)
 	}
