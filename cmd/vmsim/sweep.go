@@ -75,7 +75,7 @@ With -o plot the results are bars of text; -o gobench is what benchstat reads:
 	fs.StringVar(&f.touch, "touch", "all", "`PAGES` that each exec touches: all, startup, or N: the start-up set and N more")
 	fs.Uint64Var(&f.seed, "seed", 1, "draw the N pages from seed `S`")
 	fs.IntVar(&f.plan.Execs, "execs", 1, "exec `N` times before the exec that is measured")
-	fs.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "use `N` machines at a time")
+	fs.IntVar(&f.jobs, "jobs", runtime.GOMAXPROCS(0), "use `N` machines at a time")
 	fs.Lookup("jobs").DefValue = "CPUs" // help and man page are the same on all machines
 	complete(cmd, "policy", hugepage.PolicyNames()...)
 	complete(cmd, "touch", "all", "startup")

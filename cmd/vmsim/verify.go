@@ -80,7 +80,7 @@ MiB that some kernel assembled for ELF at ADDR, and gives kwab-verify's events.`
 	fs := cmd.Flags()
 	fs.StringVar(&f.filesFrom, "files-from", "", "verify also the paths listed in `FILE` (- is standard input), separated by NUL or newline")
 	fs.BoolVar(&f.digest, "digest", false, "add the SHA-256 of each image, and of each window to its event")
-	fs.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "verify `N` files at a time, each in a machine with --memory; with --events one")
+	fs.IntVar(&f.jobs, "jobs", runtime.GOMAXPROCS(0), "verify `N` files at a time, each in a machine with --memory; with --events one")
 	fs.Lookup("jobs").DefValue = "CPUs" // help and man page are the same on all machines
 	fs.IntVar(&f.maxFailures, "max-failures", 0, "stop after `N` files have failed (0: never)")
 	fs.StringVar(&f.shard, "shard", "", "verify shard `I/N` of the files only, I from 1 to N")
@@ -126,9 +126,12 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 	}
 	v.total = len(v.sources)
 	v.out.addCounts(corpus.NotELF, corpus.PassedOver)
-	if err := v.openPart(f, part.Header{Shard: shard, Shards: shards, Files: len(corpus.Sources), ListSHA256: corpus.Digest(),
-		Options: f.partOptions(opt), NotELF: corpus.NotELF, PassedOver: corpus.PassedOver, Trouble: v.listTroubles}); err != nil {
-		return err
+	if ctx.Err() == nil { // else the list is not whole: a part of it could not be resumed
+		err = v.openPart(f, part.Header{Shard: shard, Shards: shards, Files: len(corpus.Sources), ListSHA256: corpus.Digest(),
+			Options: f.partOptions(opt), NotELF: corpus.NotELF, PassedOver: corpus.PassedOver, Trouble: v.listTroubles})
+		if err != nil {
+			return err
+		}
 	}
 	var enough atomic.Bool
 	opt.Stop = func() bool { return enough.Load() || ctx.Err() != nil }

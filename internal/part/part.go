@@ -28,8 +28,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Header says what a part is a part of. Two parts can be merged if all but
-// their Shard and Trouble are equal.
+// Header says what a part is a part of. Two parts can be merged if their
+// versions, lists, options and numbers of shards are equal.
 type Header struct {
 	Type       string         `json:"type"`   // "part"
 	Schema     int            `json:"schema"` // of the file, 1
@@ -185,25 +185,51 @@ func salvage(f *os.File, h Header, each func(Row) error) (good int64, rows int, 
 
 // lock opens the unfinished part of path and keeps other runs from it.
 func lock(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path+suffix, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := openLocked(path + suffix)
+	for err == nil && !named(f, path+suffix) { // it was finished meanwhile: this is the complete part
+		f.Close()
+		f, err = openLocked(path + suffix)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if flags&os.O_TRUNC != 0 {
+		if err := f.Truncate(0); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// openLocked opens a file, or makes it, and locks it.
+func openLocked(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("%s: another run is writing it", path+suffix)
+		err = fmt.Errorf("%s: another run is writing it", path)
 	case errors.Is(err, unix.ENOLCK), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ENOSYS):
 		err = nil // a network file system without locks
-	}
-	if err == nil && flags&os.O_TRUNC != 0 {
-		err = f.Truncate(0)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// named reports whether f is still the file at path.
+func named(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
 }
 
 func newJournal(path string, f *os.File) *Journal {

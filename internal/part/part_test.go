@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -360,6 +362,43 @@ func TestFullDisk(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a part: %v", err)
+	}
+}
+
+// TestFinishedMeanwhile: a run that comes just when another one ends its part
+// leaves the complete part alone, though it may have opened it by its old name.
+func TestFinishedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p")
+	for range 100 {
+		j, err := Create(path, header(1, 1, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 2 { // that begin the part anew as soon as they can
+			wg.Go(func() {
+				for {
+					f, err := lock(path, os.O_TRUNC)
+					if err == nil {
+						f.Close()
+						return
+					}
+					runtime.Gosched()
+				}
+			})
+		}
+		for i := range 3 {
+			if err := j.Add(row(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Finish(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if rows := read(t, path); len(rows) != 3 {
+			t.Fatalf("%d rows are left of a complete part", len(rows))
+		}
 	}
 }
 
