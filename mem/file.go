@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync/atomic"
 	"syscall"
 )
@@ -36,8 +35,12 @@ var ErrNotRegular = errors.New("not a regular file")
 
 // OSFile is a regular file of the host. It is read with pread, never through a
 // mapping, which could raise SIGBUS when the file shrinks.
+//
+// Goroutines may read it at the same time, but not while one closes it. It is
+// not an os.File: a corpus has a hundred thousand files, and of those each is
+// offered to epoll, which refuses it, and gets a cleanup.
 type OSFile struct {
-	f    *os.File
+	fd   int // -1: closed
 	name string
 	size int64
 	id   FileID
@@ -47,34 +50,42 @@ type OSFile struct {
 // OpenFile opens a regular file for reading. It never blocks: a FIFO without a
 // writer gives ErrNotRegular, as directories, sockets and devices do.
 func OpenFile(path string) (*OSFile, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	const mode = syscall.O_RDONLY | syscall.O_NONBLOCK | syscall.O_NOCTTY | syscall.O_CLOEXEC
+	fd, err := retry(func() (int, error) { return syscall.Open(path, mode, 0) })
 	if err != nil {
-		if errors.Is(err, syscall.ENXIO) { // a socket, or a device without a driver
-			return nil, &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+		if err == syscall.ENXIO { // a socket, or a device without a driver
+			err = ErrNotRegular
 		}
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	o := &OSFile{f: f, name: path}
-	if o.size, o.id, o.gen, err = stat(f); err != nil {
-		f.Close()
+	o := &OSFile{fd: fd, name: path}
+	if o.size, o.id, o.gen, err = o.stat(); err != nil {
+		o.Close()
 		return nil, err
 	}
 	return o, nil
 }
 
-// stat identifies the content of f: device, inode, and a generation made of
+// retry calls f until no signal interrupts it: the Go runtime sends itself
+// some.
+func retry(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// stat identifies the content of o: device, inode, and a generation made of
 // size, modification and change time, so that a rewritten file is another.
-func stat(f *os.File) (size int64, id FileID, gen uint64, err error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, id, 0, err
+func (o *OSFile) stat() (size int64, id FileID, gen uint64, err error) {
+	var st syscall.Stat_t
+	if _, err := retry(func() (int, error) { return 0, syscall.Fstat(o.fd, &st) }); err != nil {
+		return 0, id, 0, &fs.PathError{Op: "stat", Path: o.name, Err: err}
 	}
-	if !fi.Mode().IsRegular() {
-		return 0, id, 0, &fs.PathError{Op: "open", Path: f.Name(), Err: ErrNotRegular}
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, id, 0, fmt.Errorf("stat %s: no device and inode on this system", f.Name())
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return 0, id, 0, &fs.PathError{Op: "open", Path: o.name, Err: ErrNotRegular}
 	}
 	gen = mix(mix(mix(uint64(st.Size), uint64(st.Mtim.Nano())), uint64(st.Ctim.Nano())), 0)
 	return st.Size, FileID{uint64(st.Dev), st.Ino}, gen, nil
@@ -94,16 +105,42 @@ func mix(h, v uint64) uint64 {
 // Changed reports whether the file was written, truncated or extended since it
 // was opened.
 func (o *OSFile) Changed() bool {
-	_, _, gen, err := stat(o.f)
+	_, _, gen, err := o.stat()
 	return err != nil || gen != o.gen
 }
 
-func (o *OSFile) ReadAt(p []byte, off int64) (int, error) { return o.f.ReadAt(p, off) }
-func (o *OSFile) Name() string                            { return o.name }
-func (o *OSFile) Size() int64                             { return o.size }
-func (o *OSFile) Identity() FileID                        { return o.id }
-func (o *OSFile) Generation() uint64                      { return o.gen }
-func (o *OSFile) Close() error                            { return o.f.Close() }
+// ReadAt is io.ReaderAt's.
+func (o *OSFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := retry(func() (int, error) { return syscall.Pread(o.fd, p[n:], off+int64(n)) })
+		if err != nil {
+			return n, &fs.PathError{Op: "read", Path: o.name, Err: err}
+		}
+		if m == 0 {
+			return n, io.EOF
+		}
+		n += m
+	}
+	return n, nil
+}
+
+func (o *OSFile) Name() string       { return o.name }
+func (o *OSFile) Size() int64        { return o.size }
+func (o *OSFile) Identity() FileID   { return o.id }
+func (o *OSFile) Generation() uint64 { return o.gen }
+
+// Close closes the file. Who closes it again gets fs.ErrClosed.
+func (o *OSFile) Close() error {
+	if o.fd < 0 {
+		return &fs.PathError{Op: "close", Path: o.name, Err: fs.ErrClosed}
+	}
+	fd := o.fd
+	o.fd = -1
+	if err := syscall.Close(fd); err != nil {
+		return &fs.PathError{Op: "close", Path: o.name, Err: err}
+	}
+	return nil
+}
 
 // bytesDev is the device number of all in-memory files; their inode counts up.
 // No host device has it: 0 is the kernel's "unnamed" device.

@@ -94,6 +94,32 @@ func TestChanged(t *testing.T) {
 	}
 }
 
+// A closed file has no descriptor any more, which may be another file's by now.
+func TestClosedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prog")
+	write(t, path, "0123456789")
+	f, err := OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, path)
+	if n, err := f.ReadAt(make([]byte, 4), 0); n != 0 || !errors.Is(err, syscall.EBADF) {
+		t.Errorf("read: %d bytes, %v", n, err)
+	}
+	if err := f.Close(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("second close: %v", err)
+	}
+	if n, err := other.ReadAt(make([]byte, 4), 0); n != 4 || err != nil {
+		t.Errorf("the file opened since: %d bytes, %v", n, err)
+	}
+	if n, err := other.ReadAt(make([]byte, 4), -1); n != 0 || !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("read at -1: %d bytes, %v", n, err)
+	}
+}
+
 // What has no content to map is refused, without waiting for a writer.
 func TestOpenNotRegular(t *testing.T) {
 	dir := t.TempDir()

@@ -27,6 +27,7 @@ type Cache struct {
 	free  []uint32 // numbers of such that is gone
 	byID  map[mem.FileID]uint32
 	lru   *simplelru.LRU[blockKey, struct{}]
+	front blockKey // the first of lru, which need not be added; zero: not known
 	stats Stats
 }
 
@@ -142,7 +143,10 @@ func (c *Cache) Insert(no uint32, index mem.PageIndex, pfn mem.PFN, valid int) b
 		b = new(block)
 		f.blocks[bn] = b
 	}
-	c.lru.Add(blockKey{no, uint32(bn)}, struct{}{})
+	if key := (blockKey{no, uint32(bn)}); key != c.front {
+		c.lru.Add(key, struct{}{})
+		c.front = key
+	}
 	b.pfn[index%blockPages] = pfn
 	b.n++
 	f.pages++
@@ -169,6 +173,7 @@ func (c *Cache) remove(no uint32, bn, i int) {
 	if b.n == 0 {
 		f.blocks[bn] = nil
 		c.lru.Remove(blockKey{no, uint32(bn)})
+		c.front = blockKey{}
 	}
 }
 
@@ -224,6 +229,7 @@ func (c *Cache) FilePages(no uint32) int { return c.files[no].pages }
 // gets a second chance. It returns how many.
 func (c *Cache) Evict(n int) int {
 	freed := 0
+	c.front = blockKey{}
 	for rounds := 2 * c.lru.Len(); rounds > 0 && freed < n; rounds-- {
 		key, _, ok := c.lru.RemoveOldest()
 		if !ok {

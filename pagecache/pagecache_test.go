@@ -118,3 +118,23 @@ func TestCheckFinds(t *testing.T) {
 		s.m.Close()
 	}
 }
+
+// A block that gets a page is the last to be evicted from, also if it was the
+// last before an eviction moved another behind it.
+func TestEvictOrder(t *testing.T) {
+	s := newModel(t, 1)
+	defer s.m.Close()
+	old, young := s.c.Open(mem.NewBytesFile("old", nil)), s.c.Open(mem.NewBytesFile("young", nil))
+	add := func(no uint32, index mem.PageIndex) { s.m.Frame(insert(t, s, no, index)).Flags &^= phys.Referenced }
+	for i := range mem.PageIndex(3) {
+		add(old, i)
+	}
+	add(young, 0)
+	if n := s.c.Evict(1); n != 1 || cached(s.c, old) != "12" { // and old is behind young
+		t.Fatalf("evicted %d, left %s of the old file", n, cached(s.c, old))
+	}
+	add(young, 1) // and young behind old
+	if n := s.c.Evict(1); n != 1 || cached(s.c, old) != "2" || cached(s.c, young) != "01" {
+		t.Errorf("evicted %d, left %s of the old file and %s of the young one", n, cached(s.c, old), cached(s.c, young))
+	}
+}

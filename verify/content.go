@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"sync"
 
 	"vmsim/mem"
 )
@@ -32,42 +33,92 @@ func (t *Truth) Page(addr mem.VirtAddr, dst []byte) error {
 func (t *Truth) page(addr mem.VirtAddr) ([]byte, error) {
 	page, before := addr.PageDown(), t.lastPage
 	t.lastPage = page
-	if !t.HasFileBytes(page) {
+	switch {
+	case t.right.Contains(page):
+	case !t.HasFileBytes(page):
 		return zeroPage[:], nil
-	}
-	base := page.HugeDown()
-	if t.windowOK && t.windowAt == base || before+mem.PageSize == page {
-		win, err := t.Window(base)
-		if err != nil {
+	case before+mem.PageSize == page:
+		if err := t.load(page.HugeDown()); err != nil {
 			return nil, err
 		}
-		return win[page.SubPage()*mem.PageSize:][:mem.PageSize], nil
+	default:
+		t.needBuffer()
+		err := t.fill(mem.PageOf(page), t.buf.page[:])
+		return t.buf.page[:], err
 	}
-	if err := t.fill(mem.PageOf(page), t.single[:]); err != nil {
-		return nil, err
+	return t.buf.window[page-t.windowAt:][:mem.PageSize], nil
+}
+
+// load makes the pages with file bytes of the 2 MiB at base the ones in the
+// window. What lies before and behind them is not touched: most files are
+// smaller than a window.
+func (t *Truth) load(base mem.VirtAddr) error {
+	if err := checkBase(base); err != nil {
+		return err
 	}
-	return t.single[:], nil
+	var pages mem.Range
+	for _, r := range t.filePages {
+		if in := r.Intersect(mem.WindowOf(base)); pages.Empty() {
+			pages = in
+		} else if !in.Empty() {
+			pages.End = in.End
+		}
+	}
+	if pages.Empty() || t.right.Covers(pages) {
+		return nil
+	}
+	return t.hold(base, pages)
 }
 
 // Window returns what the 2 MiB at base, 2 MiB aligned, ought to hold; zeros
 // where no VMA is. The result is valid until the next call of Window or Page and
 // must not be written. Read errors are returned wrapped.
 func (t *Truth) Window(base mem.VirtAddr) ([]byte, error) {
-	if base != base.HugeDown() {
-		return nil, fmt.Errorf("window %v: not aligned to 2 MiB", base)
-	}
-	if t.windowOK && t.windowAt == base {
-		return t.window, nil
-	}
-	if t.window == nil {
-		t.window = make([]byte, mem.HugeSize)
-	}
-	t.windowOK = false
-	if err := t.fill(mem.WindowOf(base), t.window); err != nil {
+	if err := checkBase(base); err != nil {
 		return nil, err
 	}
-	t.windowAt, t.windowOK = base, true
-	return t.window, nil
+	if whole := mem.WindowOf(base); t.right != whole {
+		if err := t.hold(base, whole); err != nil {
+			return nil, err
+		}
+	}
+	return t.buf.window[:], nil
+}
+
+func checkBase(base mem.VirtAddr) error {
+	if base != base.HugeDown() {
+		return fmt.Errorf("window %v: not aligned to 2 MiB", base)
+	}
+	return nil
+}
+
+// hold reads pages, a part of the 2 MiB at base, into the window.
+func (t *Truth) hold(base mem.VirtAddr, pages mem.Range) error {
+	t.needBuffer()
+	t.right = mem.Range{}
+	if err := t.fill(pages, t.buf.window[pages.Start-base:pages.End-base]); err != nil {
+		return err
+	}
+	t.windowAt, t.right = base, pages
+	return nil
+}
+
+// buffers are those of truths that are no longer used: 2 MiB for each of many
+// small files would keep the garbage collector busy.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+func (t *Truth) needBuffer() {
+	if t.buf == nil {
+		t.buf = buffers.Get().(*buffer)
+	}
+}
+
+// release gives the buffer to other truths; t reads its file anew.
+func (t *Truth) release() {
+	if t.buf != nil {
+		buffers.Put(t.buf)
+		t.buf, t.right = nil, mem.Range{}
+	}
 }
 
 // fill makes dst what r, of the same length, ought to hold, with one read per

@@ -18,6 +18,10 @@ func (w *Witness) Dump(base mem.VirtAddr, data []byte, im Image) error {
 	if len(data) != mem.HugeSize {
 		return fmt.Errorf("window %v: %d bytes, not %d", base, len(data), mem.HugeSize)
 	}
+	want, err := im.Window(base)
+	if err != nil {
+		return fmt.Errorf("window %v: %w", base, err)
+	}
 	win := mem.Window{Base: base, Data: data}
 	for i := range mem.SubPages {
 		at := i * mem.PageSize
@@ -26,5 +30,5 @@ func (w *Witness) Dump(base mem.VirtAddr, data []byte, im Image) error {
 			win.SetPopulated(i)
 		}
 	}
-	return w.window(&win, im, func(int) {})
+	return w.window(&win, im, func(i int) []byte { return want[i*mem.PageSize:][:mem.PageSize] }, func(int) {})
 }

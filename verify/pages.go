@@ -14,7 +14,10 @@ const ends = mem.SubPages
 // of the extent, but of each run of pages without a file byte (.bss, fillers)
 // only the first 512 and the last 512. Pages that nothing may read are left out.
 // What is skipped costs nothing, however long.
-func (t *Truth) TouchPages() iter.Seq[mem.VirtAddr] {
+func (t *Truth) TouchPages() iter.Seq[mem.VirtAddr] { return pagesOf(t.touch) }
+
+// touchPages finds the pages of TouchPages.
+func (t *Truth) touchPages() {
 	var touch, readable []mem.Range
 	at := t.extent.Start
 	for _, r := range t.filePages {
@@ -28,7 +31,7 @@ func (t *Truth) TouchPages() iter.Seq[mem.VirtAddr] {
 			readable = append(readable, p.Range)
 		}
 	}
-	return pagesOf(intersect(touch, readable))
+	t.touch = intersect(touch, readable)
 }
 
 // bothEnds returns the first and the last pages of r, or all where it is short.

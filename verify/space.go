@@ -23,7 +23,7 @@ var everything = mem.Range{Start: 0, End: ^mem.VirtAddr(0)}
 // enough. Do not put an image's fillers there.
 func (w *Witness) Permissions(pid int, ts []*Truth, as mem.AddressSpace, other []mem.Range) (ok bool) {
 	ok = true
-	for e := range as.Entries(everything) {
+	for e := range joined(as.Entries(everything)) {
 		for r := range runs(e, ts, other) {
 			ok = w.permission(pid, e, r) && ok
 		}
@@ -61,7 +61,7 @@ type spaceCheck struct {
 }
 
 func (s *spaceCheck) check(ts []*Truth, other []mem.Range) error {
-	for e := range s.as.Entries(everything) {
+	for e := range joined(s.as.Entries(everything)) {
 		for r := range runs(e, ts, other) {
 			granted := s.w.permission(s.pid, e, r)
 			if !granted {
@@ -120,6 +120,28 @@ func (w *Witness) permission(pid int, e mem.Entry, r run) (ok bool) {
 		}
 	}
 	return false
+}
+
+// joined yields entries that lie side by side and grant the same as one, without
+// frame: most neighbours do.
+func joined(entries iter.Seq[mem.Entry]) iter.Seq[mem.Entry] {
+	return func(yield func(mem.Entry) bool) {
+		var all mem.Entry
+		for e := range entries {
+			whole := all.Size > 0 && (uint64(all.Addr)|all.Size)%mem.PageSize == 0
+			if whole && all.Addr+mem.VirtAddr(all.Size) == e.Addr && all.Addr < e.Addr && all.Prot == e.Prot {
+				all.Size += e.Size
+				continue
+			}
+			if all.Size > 0 && !yield(all) {
+				return
+			}
+			all = mem.Entry{Addr: e.Addr, Size: max(e.Size, 1), Prot: e.Prot}
+		}
+		if all.Size > 0 {
+			yield(all)
+		}
+	}
 }
 
 // run is a stretch of an entry whose pages are all judged alike, so that a huge

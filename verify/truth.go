@@ -11,7 +11,7 @@ import (
 
 // Truth is what the pages of one file at one load bias ought to hold and to
 // permit, by the file's own program headers. It is for one goroutine at a
-// time. It reads the file as it is asked and keeps 2 MiB of it.
+// time. It reads the file as it is asked and keeps a window of 2 MiB of it.
 type Truth struct {
 	f      mem.File
 	bias   uint64
@@ -24,13 +24,19 @@ type Truth struct {
 	filePages []mem.Range // the pages that hold one
 	imgPages  []mem.Range // the pages that hold a byte of a segment
 	perms     []perm      // without gaps from extent.Start to extent.End
+	touch     []mem.Range // the pages of TouchPages
 
-	window   []byte // 2 MiB at windowAt; nil before the first use
-	windowAt mem.VirtAddr
-	windowOK bool
+	buf      *buffer      // nil before the first use
+	windowAt mem.VirtAddr // of buf.window
+	right    mem.Range    // pages of buf.window that are what they ought to be
+	lastPage mem.VirtAddr // asked for last; see page
+	lastPerm int          // index in perms of what run found last
+}
 
-	lastPage mem.VirtAddr       // asked for last; see page
-	single   [mem.PageSize]byte // a page outside of the window
+// buffer is what a truth reads the file into.
+type buffer struct {
+	window [mem.HugeSize]byte
+	page   [mem.PageSize]byte // outside of the window
 }
 
 // segment is a PT_LOAD with p_memsz > 0, at its place in memory: a file VMA.
@@ -116,6 +122,7 @@ func newTruth(f mem.File, h *header, bias uint64) (*Truth, error) {
 	t.imagePages()
 	t.decide()
 	t.permit()
+	t.touchPages()
 	return t, nil
 }
 
@@ -242,13 +249,17 @@ func (t *Truth) run(addr mem.VirtAddr) (prot mem.Prot, ok bool, last mem.VirtAdd
 	if addr >= t.extent.End {
 		return 0, false, ^mem.VirtAddr(0)
 	}
-	i, _ := slices.BinarySearchFunc(t.perms, addr, func(p perm, a mem.VirtAddr) int {
-		if p.End <= a {
-			return -1
-		}
-		return +1
-	})
-	return t.perms[i].prot, true, t.perms[i].End - 1
+	p := &t.perms[t.lastPerm]
+	if !p.Contains(addr) {
+		t.lastPerm, _ = slices.BinarySearchFunc(t.perms, addr, func(p perm, a mem.VirtAddr) int {
+			if p.End <= a {
+				return -1
+			}
+			return +1
+		})
+		p = &t.perms[t.lastPerm]
+	}
+	return p.prot, true, p.End - 1
 }
 
 // FileVMA returns the lowest file VMA that overlaps addr's page: its start, its

@@ -41,7 +41,16 @@ func (w *Witness) Assembled(win mem.Window) error {
 	if err != nil {
 		return fmt.Errorf("window %v: %w", win.Base, err)
 	}
-	return w.window(&win, t, func(i int) {
+	if err := t.load(win.Base); err != nil {
+		return fmt.Errorf("window %v: %w", win.Base, err)
+	}
+	want := func(i int) []byte {
+		if !t.HasFileBytes(win.Base + mem.VirtAddr(i)*mem.PageSize) {
+			return zeroPage[:]
+		}
+		return t.buf.window[i*mem.PageSize:][:mem.PageSize]
+	}
+	return w.window(&win, t, want, func(i int) {
 		page := win.Base + mem.VirtAddr(i)*mem.PageSize
 		w.known[badPage{keyOf(win.File, win.Bias), page}] = sha256.Sum256(win.Data[i*mem.PageSize:][:mem.PageSize])
 	})
@@ -58,16 +67,13 @@ type Image interface {
 	FileVMAAt(addr mem.VirtAddr) (start mem.VirtAddr, typ string, fileOffset uint64)
 }
 
-// window is Assembled once the truth is known; bad is told each wrong sub-page.
-func (w *Witness) window(win *mem.Window, t Image, bad func(i int)) error {
-	want, err := t.Window(win.Base)
-	if err != nil {
-		return fmt.Errorf("window %v: %w", win.Base, err)
-	}
+// window judges all sub-pages of win, which ought to hold what want returns; bad
+// is told each wrong one.
+func (w *Witness) window(win *mem.Window, t Image, want func(i int) []byte, bad func(i int)) error {
 	var verified, failed int
 	var first fmt.Stringer
 	for i := range mem.SubPages {
-		wrong := w.subPage(win, t, i, want[i*mem.PageSize:][:mem.PageSize])
+		wrong := w.subPage(win, t, i, want(i))
 		switch {
 		case wrong != nil:
 			failed++
@@ -142,9 +148,14 @@ func (w *Witness) truth(f mem.File, bias uint64) (*Truth, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.keep(t)
+	return t, nil
+}
+
+// keep makes t the truth of its file and bias.
+func (w *Witness) keep(t *Truth) {
 	if len(w.truths) >= maxTruths {
 		clear(w.truths)
 	}
-	w.truths[key] = t
-	return t, nil
+	w.truths[keyOf(t.f, t.bias)] = t
 }

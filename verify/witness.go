@@ -36,7 +36,7 @@ type Witness struct {
 	sink   event.Sink
 	tally  Tally
 	kept   []event.Event
-	truths map[truthKey]*Truth           // of the files of assembled windows
+	truths map[truthKey]*Truth           // of the files of assembled windows, and what Load made
 	known  map[badPage][sha256.Size]byte // wrong sub-pages of assembled windows
 }
 
@@ -68,6 +68,26 @@ type Tally struct {
 // NewWitness returns a Witness that reports to sink, which may be nil.
 func NewWitness(sink event.Sink) *Witness {
 	return &Witness{MaxKept: DefaultMaxKept, sink: sink, truths: map[truthKey]*Truth{}, known: map[badPage][sha256.Size]byte{}}
+}
+
+// Load is the function Load, of a truth that w also judges windows of f by: the
+// headers are read once. It is w's until Reset.
+func (w *Witness) Load(f mem.File, base mem.VirtAddr) (*Truth, error) {
+	t, err := Load(f, base)
+	if err == nil {
+		w.keep(t)
+	}
+	return t, err
+}
+
+// Reset makes w as NewWitness made it. Its truths must not be used any more.
+func (w *Witness) Reset() {
+	for _, t := range w.truths {
+		t.release()
+	}
+	clear(w.truths)
+	clear(w.known)
+	w.tally, w.kept = Tally{}, nil
 }
 
 // Tally returns the counts so far.

@@ -622,3 +622,89 @@ func TestEntryAtTheEndOfTheAddressSpace(t *testing.T) {
 		t.Errorf("%d failures, want 2", w.Tally().Failures)
 	}
 }
+
+// Entries are judged together where they lie side by side and grant the same,
+// and only there: each wrong page is named, and no other.
+func TestEntriesSideBySide(t *testing.T) {
+	tr := newTruth(t, elf{segs: []seg{{0x400000, 0, 4 * page, 4 * page, ro}}}.file(4*page), 0)
+	all := make([]byte, page)
+	for _, tc := range []struct {
+		name string
+		as   memory
+		want []event.Event
+	}{
+		{"none", memory{}, nil},
+		{"right", memory{0x400000: {all, ro}, 0x401000: {all, ro}, 0x403000: {all, ro}}, nil},
+		{"the last leaves the image", memory{0x402000: {all, ro}, 0x403000: {all, ro}, 0x404000: {all, ro}},
+			[]event.Event{event.UnmappedVerifyFail{PID: 1, VAddr: 0x404000, Actual: "r--"}}},
+		{"a gap", memory{0x3fe000: {all, ro}, 0x400000: {all, ro}},
+			[]event.Event{event.UnmappedVerifyFail{PID: 1, VAddr: 0x3fe000, Actual: "r--"}}},
+		{"a gap behind the image", memory{0x403000: {all, ro}, 0x405000: {all, ro}},
+			[]event.Event{event.UnmappedVerifyFail{PID: 1, VAddr: 0x405000, Actual: "r--"}}},
+		{"one grants more", memory{0x400000: {all, ro}, 0x401000: {all, rx}, 0x402000: {all, ro}},
+			[]event.Event{event.PermissionVerifyFail{PID: 1, VAddr: 0x401000, Expected: "r--", Actual: "r-x"}}},
+		{"two grant more", memory{0x400000: {all, rx}, 0x401000: {all, rx}, 0x402000: {all, ro}}, []event.Event{
+			event.PermissionVerifyFail{PID: 1, VAddr: 0x400000, Expected: "r--", Actual: "r-x"},
+			event.PermissionVerifyFail{PID: 1, VAddr: 0x401000, Expected: "r--", Actual: "r-x"}}},
+		{"parts of pages", memory{0x400800: {all[:1], ro}, 0x404001: {all[:1], ro}, 0x404002: {all[:1], ro}}, []event.Event{
+			event.UnmappedVerifyFail{PID: 1, VAddr: 0x404000, Actual: "r--"},
+			event.UnmappedVerifyFail{PID: 1, VAddr: 0x404000, Actual: "r--"}}},
+	} {
+		w := verify.NewWitness(nil)
+		ok := w.Permissions(1, []*verify.Truth{tr}, tc.as, nil)
+		if got := w.Failures(); ok != (tc.want == nil) || !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, %v, want %v", tc.name, ok, got, tc.want)
+		}
+	}
+}
+
+// What a truth's buffer held, of another window or of another file, shows in no
+// page of a later one.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	full := elf{segs: []seg{{0x400000, 0, mem.HugeSize, mem.HugeSize, ro}, {0x600000, mem.HugeSize, page, 100 * page, rw}}}
+	small := elf{segs: []seg{{0x400000, 10, 0, page, rw}, {0x405000, 0, page, 50 * page, rw}}}
+	w := verify.NewWitness(nil)
+	for i, e := range []elf{full, small, full, small} {
+		tr, err := w.Load(e.file(mem.HugeSize+page), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, page)
+		for p := range tr.TouchPages() {
+			want, err := newTruth(t, tr.File(), 0).Window(p.HugeDown())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.Page(p, got); err != nil || !bytes.Equal(got, want[p.SubPage()*page:][:page]) {
+				t.Fatalf("file %d: page %v is not as a new truth has it (%v)", i, p, err)
+			}
+		}
+		if _, err := tr.Window(0x400000); err != nil {
+			t.Fatal(err)
+		}
+		w.Reset()
+	}
+}
+
+// A witness that was reset is as a new one.
+func TestReset(t *testing.T) {
+	f := five().file(0xb000)
+	w := verify.NewWitness(nil)
+	for range 2 {
+		tr, err := w.Load(f, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := tr.StartupPages()[0]
+		if ok, err := w.Page(1, tr, first, make([]byte, page)); ok || err != nil {
+			t.Fatalf("a page of zeros is right (%v)", err)
+		}
+		if w.Tally().Failures != 1 || w.Tally().Pages != 1 || len(w.Failures()) != 1 {
+			t.Errorf("%+v, %v", w.Tally(), w.Failures())
+		}
+		w.Reset()
+		if w.Tally() != (verify.Tally{}) || len(w.Failures()) != 0 {
+			t.Errorf("after Reset: %+v, %v", w.Tally(), w.Failures())
+		}
+	}
+}

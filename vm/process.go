@@ -83,9 +83,18 @@ func (p *Process) AreaCount() int { return p.areas.Len() }
 // Prot returns what the areas permit for addr's page, whatever its entry grants
 // now. It is false where no area is.
 func (p *Process) Prot(addr mem.VirtAddr) (mem.Prot, bool) {
-	var v vma.PageView
-	ok := p.areas.View(addr, &v)
-	return v.Prot, ok
+	prot, alike := p.ProtRun(addr)
+	return prot, !alike.Empty()
+}
+
+// ProtRun is Prot, with pages around addr that permit the same. Where no area is
+// there are none.
+func (p *Process) ProtRun(addr mem.VirtAddr) (mem.Prot, mem.Range) {
+	v := &p.m.view
+	if !p.areas.View(addr, v) {
+		return mem.ProtNone, mem.Range{}
+	}
+	return v.Prot, v.Alike()
 }
 
 // IP returns the address that the process last fetched an instruction from;

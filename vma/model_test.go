@@ -388,6 +388,21 @@ func (p pair) views(t *rapid.T) {
 		}
 		if ok {
 			p.model.checkView(t, page, all, &w)
+			p.checkAlike(t, &w)
+		}
+	}
+}
+
+// checkAlike looks at all pages that are said to permit the same.
+func (p pair) checkAlike(t *rapid.T, w *PageView) {
+	alike := w.Alike()
+	if !alike.Contains(w.Addr) || alike != alike.PageAlign() {
+		t.Fatalf("view of %v: alike are %v", w.Addr, alike)
+	}
+	var other PageView
+	for page := alike.Start; page < alike.End; page += mem.PageSize {
+		if !p.set.View(page, &other) || other.Prot != w.Prot {
+			t.Fatalf("view of %v, %v: page %v of %v permits %v", w.Addr, w.Prot, page, alike, other.Prot)
 		}
 	}
 }

@@ -97,6 +97,16 @@ func (w *PageView) move(to mem.Range) bool {
 	return true
 }
 
+// Alike returns pages, w's among them, that permit what w's does: those that lie
+// wholly in its one area, or w's alone where it has several.
+func (w *PageView) Alike() mem.Range {
+	if !w.alone {
+		return mem.PageOf(w.Addr)
+	}
+	start, _ := w.First.Start.PageUp()
+	return mem.Range{Start: start, End: w.First.End.PageDown()}
+}
+
 func (w *PageView) add(v *VMA, page mem.Range) {
 	w.alone = v.Covers(page)
 	if v.Kind != File {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -201,68 +200,6 @@ type Outcome struct {
 	Elapsed time.Duration
 }
 
-// VerifyAll verifies sources with up to jobs machines at a time and gives what
-// became of them to each, in order, with the index in sources. stop ends it early
-// when it returns true; it is asked before each. With events it takes one file at
-// a time, so that those of one come after those of another.
-func VerifyAll(opt Options, sources []Source, jobs int, each func(int, Outcome), stop func() bool) error {
-	jobs = max(1, min(jobs, len(sources)))
-	if opt.Events != nil {
-		jobs = 1
-	}
-	rigs := make([]*Rig, jobs)
-	for w := range rigs {
-		var err error
-		if rigs[w], err = NewRig(opt); err != nil {
-			for _, rig := range rigs[:w] {
-				rig.Close()
-			}
-			return err
-		}
-	}
-	type job struct {
-		source Source
-		done   chan Outcome
-	}
-	work := make(chan job)
-	turns := make(chan chan Outcome, 64*jobs) // in the order of sources
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	for _, rig := range rigs {
-		wg.Go(func() {
-			defer rig.Close()
-			for j := range work {
-				j.done <- rig.verifySource(j.source)
-			}
-		})
-	}
-	wg.Go(func() {
-		defer close(work)
-		for _, s := range sources {
-			j := job{s, make(chan Outcome, 1)}
-			select {
-			case turns <- j.done:
-			case <-quit:
-				return
-			}
-			select {
-			case work <- j:
-			case <-quit:
-				return
-			}
-		}
-	})
-	for i := range sources {
-		if stop() {
-			break
-		}
-		each(i, <-<-turns)
-	}
-	close(quit)
-	wg.Wait()
-	return nil
-}
-
 // verifySource opens and verifies one file. One that was found, not named, and
 // is no ELF file has no result.
 func (rig *Rig) verifySource(s Source) (o Outcome) {
@@ -279,13 +216,12 @@ func (rig *Rig) verifySource(s Source) (o Outcome) {
 		defer file.Close()
 		f = file
 	}
-	if !s.Named {
-		if _, err := loader.Parse(f); errors.Is(err, loader.ErrNotELF) {
-			o.NotELF = notELF(err)
-			return o
-		}
+	im, err := rig.parse(f)
+	if !s.Named && errors.Is(err, loader.ErrNotELF) {
+		o.NotELF = notELF(err)
+		return o
 	}
-	o.Result = rig.Verify(f)
+	o.Result = rig.verifyImage(f, im, err)
 	return o
 }
 

@@ -14,11 +14,3 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 	c.bytes += uint64(n)
 	return n, err
 }
-
-// uncounted is f itself, for a reader that does not count.
-func uncounted(f mem.File) mem.File {
-	if c, ok := f.(*counted); ok {
-		return c.File
-	}
-	return f
-}

@@ -46,6 +46,7 @@ type Rig struct {
 	Machine *vm.Machine
 	Witness *verify.Witness
 	opt     Options
+	buf     hostBuffer // of the files that the machine maps in Verify
 }
 
 // NewRig builds both. Close gives the machine's memory back.
@@ -68,13 +69,14 @@ func rigWith(policy hugepage.Policy, opt Options) (b *Rig, err error) {
 		return nil, err
 	}
 	b.Witness = verify.NewWitness(opt.Events)
+
 	return b, nil
 }
 
-// Reset makes the machine new, with a new verifier.
+// Reset makes machine and verifier new.
 func (rig *Rig) Reset() {
 	rig.Machine.Reset()
-	rig.Witness = verify.NewWitness(rig.opt.Events)
+	rig.Witness.Reset()
 }
 
 // stopped returns ErrStopped once Options.Stop asks for it.
@@ -88,17 +90,17 @@ func (rig *Rig) stopped() error {
 // Close ends the machine.
 func (rig *Rig) Close() error { return rig.Machine.Close() }
 
-// inspector hands what the machine shows to the verifier of the day, which reads
-// the file itself where the machine's reads are counted.
+// inspector hands what the machine shows to the verifier, with the file itself:
+// the machine may read it through a buffer, or a counter.
 type inspector struct{ b *Rig }
 
 func (i inspector) Assembled(w mem.Window) error {
-	w.File = uncounted(w.File)
+	w.File = itself(w.File)
 	return i.b.Witness.Assembled(w)
 }
 
 func (i inspector) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
-	return i.b.Witness.Mapped(pid, uncounted(f), bias, addr, data)
+	return i.b.Witness.Mapped(pid, itself(f), bias, addr, data)
 }
 
 // stackOf returns p's stack: what it has beside its image and what it maps.

@@ -576,7 +576,7 @@ func TestCounted(t *testing.T) {
 			t.Errorf("at %d: %d bytes, want %d (%v)", c.off, f.bytes, c.want, err)
 		}
 	}
-	if uncounted(f) != f.File || uncounted(f.File) != f.File {
+	if itself(f) != f.File || itself(f.File) != f.File {
 		t.Error("not the file itself")
 	}
 	// A program whose windows and pages are all verified is read once.

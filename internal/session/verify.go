@@ -52,9 +52,22 @@ type FileResult struct {
 //
 // The file alone is mapped, a PIE or a shared object at vm.PIEBase.
 func (rig *Rig) Verify(f mem.File) FileResult {
+	im, err := rig.parse(f)
+	return rig.verifyImage(f, im, err)
+}
+
+// parse returns the image of f that the machine maps.
+func (rig *Rig) parse(f mem.File) (*loader.Image, error) {
+	return loader.Parse(&hostFile{f, &rig.buf})
+}
+
+// verifyImage is Verify of f's image, or of the error that it has none.
+func (rig *Rig) verifyImage(f mem.File, im *loader.Image, err error) FileResult {
 	rig.Reset()
 	res := FileResult{Path: f.Name(), Size: f.Size()}
-	err := rig.verify(f, &res)
+	if err == nil {
+		err = rig.verify(f, im, &res)
+	}
 	t := rig.Witness.Tally()
 	s := rig.Machine.Stats()
 	res.Faults, res.Windows = s.Faults, s.Assembled
@@ -84,12 +97,8 @@ func (rig *Rig) Verify(f mem.File) FileResult {
 // those of the part.
 func (r *FileResult) skip(err error) { r.Verdict, r.Reason = Skipped, Reason(err) }
 
-func (rig *Rig) verify(f mem.File, res *FileResult) error {
-	im, err := loader.Parse(f)
-	if err != nil {
-		return err
-	}
-	truth, err := verify.Load(f, vm.PIEBase)
+func (rig *Rig) verify(f mem.File, im *loader.Image, res *FileResult) error {
+	truth, err := rig.Witness.Load(f, vm.PIEBase)
 	if err != nil {
 		return err
 	}
@@ -133,17 +142,13 @@ func (rig *Rig) execAndCompare(init *vm.Process, prog vm.Program, truth *verify.
 			return nil, err
 		}
 		ok, err := rig.comparePage(p, truth, addr)
-		var segv *vm.Segfault
 		switch {
-		case errors.As(err, &segv):
-			res.refused(p, segv)
-			bad++
-		case err != nil:
-			return nil, err
 		case ok:
 			good++
-		default:
+		case err == nil || res.refused(p, err):
 			bad++
+		default:
+			return nil, err
 		}
 	}
 	res.Pages = good + bad
@@ -165,8 +170,12 @@ func (rig *Rig) areaPermissions(p *vm.Process, truth *verify.Truth) {
 			}
 		}
 	}
+	var prot mem.Prot
+	var alike mem.Range
 	for addr := range truth.TouchPages() {
-		prot, _ := p.Prot(addr)
+		if !alike.Contains(addr) {
+			prot, alike = p.ProtRun(addr)
+		}
 		rig.Witness.Permission(p.PID, truth, addr, prot)
 	}
 }
@@ -196,18 +205,16 @@ func (rig *Rig) overwrite(p *vm.Process, truth *verify.Truth, res *FileResult) e
 		}
 		for _, addr := range []mem.VirtAddr{page, page + mem.PageSize - 1} {
 			err := p.Read(addr, now[:])
-			w := written{addr, ^now[0]}
+			now[0] = ^now[0]
+			w := written{addr, now[0]}
 			if err == nil {
-				_, err = p.Write(addr, []byte{w.value})
+				_, err = p.Write(addr, now[:])
 			}
-			var segv *vm.Segfault
 			switch {
-			case errors.As(err, &segv):
-				res.refused(p, segv)
-			case err != nil:
-				return err
-			default:
+			case err == nil:
 				all = append(all, w)
+			case !res.refused(p, err):
+				return err
 			}
 		}
 	}
@@ -236,10 +243,15 @@ func (r *FileResult) fail(e event.Event) {
 }
 
 // refused counts an access that the headers permit and the machine refused,
-// which has emitted this event.
-func (r *FileResult) refused(p *vm.Process, segv *vm.Segfault) {
+// which has emitted this event. It is false where err is something else.
+func (r *FileResult) refused(p *vm.Process, err error) bool {
+	var segv *vm.Segfault
+	if !errors.As(err, &segv) {
+		return false
+	}
 	r.fail(event.Segfault{PID: p.PID, VAddr: event.Addr(segv.Addr), IP: event.Addr(p.IP()),
 		Access: segv.Access.String(), Code: segv.Code()})
+	return true
 }
 
 // userReader reads as the process does, faulting pages in.
