@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"vmsim/internal/symbol":    {"mem"},
 	"vmsim/internal/live":      {"internal/elfhead", "mem"},
 	"vmsim/internal/core":      {"internal/elfhead", "mem"},
+	"vmsim/internal/hostexec":  {},
 	"vmsim/internal/phys":      {"mem"},
 	"vmsim/internal/pagetable": {"internal/phys", "mem"},
 	"vmsim/vma":                {"mem"},

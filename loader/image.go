@@ -109,6 +109,21 @@ func (im *Image) BiasAt(base mem.VirtAddr) (uint64, error) {
 	return bias, nil
 }
 
+// BiasFrom is BiasAt for a base with little below it: where a segment would lie
+// below address 0, the lowest goes to base, and the first so far above. Linux's
+// own base for programs, two thirds up the address space, has that room, and it
+// runs them. Errors are BiasAt's.
+func (im *Image) BiasFrom(base mem.VirtAddr) (uint64, error) {
+	if im.Dynamic && len(im.Segments) > 0 {
+		lowest, first := uint64(im.Span().Start), im.first().Vaddr
+		bias := uint64(mem.VirtAddr(uint64(base) - first).PageDown())
+		if int64(lowest+bias) < 0 {
+			base += mem.VirtAddr(first).PageDown() - mem.VirtAddr(lowest)
+		}
+	}
+	return im.BiasAt(base)
+}
+
 // first returns the first PT_LOAD of the file, which may be an empty one.
 func (im *Image) first() Segment {
 	if len(im.empty) > 0 && im.empty[0].Index < im.Segments[0].Index {

@@ -68,6 +68,47 @@ func TestBiasAtNothing(t *testing.T) {
 	if bias, err := new(Image).BiasAt(0); err == nil {
 		t.Errorf("bias 0x%x of an image without segments", bias)
 	}
+	if bias, err := new(Image).BiasFrom(0x1000); err == nil {
+		t.Errorf("bias 0x%x of an image without segments", bias)
+	}
+}
+
+// TestBiasFrom: the first PT_LOAD at base, or else the lowest, or else nowhere.
+func TestBiasFrom(t *testing.T) {
+	const base = 0xa00000000
+	seg := func(vaddr uint64) elfgen.Seg {
+		return elfgen.Seg{Vaddr: vaddr, Offset: vaddr % mem.PageSize, Filesz: 0x1000, Memsz: 0x1000, Flags: rx}
+	}
+	for _, c := range []struct {
+		name string
+		spec elfgen.Spec
+		want uint64
+		err  string
+	}{
+		{"ET_EXEC", exec(seg(0x300000)), 0, ""},
+		{"the first", dyn(seg(0x10000), seg(0x30000)), base - 0x10000, ""},
+		{"lower ones that fit", dyn(seg(base), seg(0x1234)), 0, ""},
+		{"one page too low", dyn(seg(base+0x1000), seg(0x234)), base, ""},
+		{"low, from the middle of pages", dyn(seg(1<<40+0x123), seg(0x2234), seg(0x5000)), base - 0x3000, ""},
+		{"an empty one comes first", dyn(elfgen.Seg{Vaddr: 1 << 40}, seg(0x2000)), base - 0x2000, ""},
+		{"too far apart", dyn(seg(uint64(mem.UserEnd)-0x2000), seg(0)), 0, "do not fit below the end of user space"},
+		{"a hair too low", dyn(seg(base+0x123), seg(0x10)), base - 0x1000, ""},
+	} {
+		im, err := Parse(mem.NewBytesFile("x", elfgen.Build(c.spec, nil)))
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		got, err := im.BiasFrom(base)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: bias 0x%x, error %v; want %q", c.name, got, err, c.err)
+			}
+			continue
+		}
+		if err != nil || got != c.want {
+			t.Errorf("%s: bias 0x%x, error %v; want 0x%x", c.name, got, err, c.want)
+		}
+	}
 }
 
 // checkBias checks what BiasAt promises of its result.

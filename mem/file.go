@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // File is what can be mapped: positioned reads, a size, and a name for its
@@ -45,6 +46,8 @@ type OSFile struct {
 	size int64
 	id   FileID
 	gen  uint64
+
+	opened time.Time
 }
 
 // OpenFile opens a regular file for reading. It never blocks: a FIFO without a
@@ -58,7 +61,7 @@ func OpenFile(path string) (*OSFile, error) {
 		}
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	o := &OSFile{fd: fd, name: path}
+	o := &OSFile{fd: fd, name: path, opened: time.Now()}
 	if o.size, o.id, o.gen, err = o.stat(); err != nil {
 		o.Close()
 		return nil, err
@@ -81,7 +84,7 @@ func retry(f func() (int, error)) (int, error) {
 // size, modification and change time, so that a rewritten file is another.
 func (o *OSFile) stat() (size int64, id FileID, gen uint64, err error) {
 	var st syscall.Stat_t
-	if _, err := retry(func() (int, error) { return 0, syscall.Fstat(o.fd, &st) }); err != nil {
+	if err := o.fstat(&st); err != nil {
 		return 0, id, 0, &fs.PathError{Op: "stat", Path: o.name, Err: err}
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
@@ -100,6 +103,11 @@ func mix(h, v uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xc4ceb9fe1a85ec53
 	return h ^ h>>33
+}
+
+func (o *OSFile) fstat(st *syscall.Stat_t) error {
+	_, err := retry(func() (int, error) { return 0, syscall.Fstat(o.fd, st) })
+	return err
 }
 
 // Changed reports whether the file was written, truncated or extended since it

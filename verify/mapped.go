@@ -55,19 +55,20 @@ func (w *Witness) Permission(pid int, t *Truth, addr mem.VirtAddr, got mem.Prot)
 // a run reports the same with and without fortress, unless something went wrong
 // between.
 //
-// data is 4096 bytes. The error wraps ErrMismatch, or is that of the file.
+// data is 4096 bytes. The error wraps ErrMismatch, or is that of the file, which
+// is kept for Err.
 func (w *Witness) Mapped(pid int, f mem.File, bias uint64, addr mem.VirtAddr, data []byte) error {
 	t, err := w.truth(f, bias)
 	if err != nil {
-		return err
+		return w.unverified(err)
 	}
 	page := addr.PageDown()
 	if len(data) != mem.PageSize {
-		return fmt.Errorf("page %v: %d bytes, not %d", page, len(data), mem.PageSize)
+		return w.unverified(fmt.Errorf("page %v: %d bytes, not %d", page, len(data), mem.PageSize))
 	}
 	want, err := t.page(page)
 	if err != nil {
-		return fmt.Errorf("verify page %v: %w", page, err)
+		return w.unverified(fmt.Errorf("verify page %v: %w", page, err))
 	}
 	if bytes.Equal(data, want) {
 		return nil

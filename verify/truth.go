@@ -76,8 +76,9 @@ func New(f mem.File, bias uint64) (*Truth, error) {
 }
 
 // Load returns the truth of f loaded at base: an ET_DYN so that the page of its
-// first PT_LOAD lies at base's page, an ET_EXEC where it says itself. Errors
-// are New's.
+// first PT_LOAD lies at base's page, or, where a segment would then lie below
+// address 0, the page of the lowest; an ET_EXEC where it says itself. Errors are
+// New's.
 //
 // Compare Linux fs/binfmt_elf.c:load_elf_binary, load_bias.
 func Load(f mem.File, base mem.VirtAddr) (*Truth, error) {
@@ -85,9 +86,19 @@ func Load(f mem.File, base mem.VirtAddr) (*Truth, error) {
 	if err != nil {
 		return nil, err
 	}
-	var bias uint64
-	if h.dynamic {
-		bias = uint64((base - mem.VirtAddr(h.loads[0].vaddr)).PageDown())
+	if !h.dynamic {
+		return newTruth(f, h, 0)
+	}
+	first := mem.VirtAddr(h.loads[0].vaddr)
+	bias := uint64((base - first).PageDown())
+	lowest := first
+	for _, l := range h.loads {
+		if l.memsz > 0 {
+			lowest = min(lowest, mem.VirtAddr(l.vaddr))
+		}
+	}
+	if int64(uint64(lowest.PageDown())+bias) < 0 {
+		bias = uint64((base + first.PageDown() - lowest.PageDown() - first).PageDown())
 	}
 	return newTruth(f, h, bias)
 }

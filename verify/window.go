@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"vmsim/internal/event"
@@ -27,9 +28,14 @@ import (
 // The failures are followed by one PageVerifyOK: verified counts the populated
 // sub-pages that are right, failed all sub-pages with a failure. The error wraps
 // ErrMismatch if there were failures. If the file cannot be read or has no image
-// at that bias, or the window is not 2 MiB, that is returned, and nothing is
-// reported.
-func (w *Witness) Assembled(win mem.Window) error {
+// at that bias, or the window is not 2 MiB, that is returned, kept for Err, and
+// nothing is reported.
+func (w *Witness) Assembled(win mem.Window) (err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, ErrMismatch) {
+			w.unverified(err)
+		}
+	}()
 	w.tally.Windows++
 	if win.File == nil {
 		return fmt.Errorf("window %v: no file", win.Base)

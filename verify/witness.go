@@ -35,6 +35,7 @@ type Witness struct {
 
 	sink   event.Sink
 	tally  Tally
+	err    error // the first that kept it from comparing
 	kept   []event.Event
 	truths map[truthKey]*Truth           // of the files of assembled windows, and what Load made
 	known  map[badPage][sha256.Size]byte // wrong sub-pages of assembled windows
@@ -87,7 +88,7 @@ func (w *Witness) Reset() {
 	}
 	clear(w.truths)
 	clear(w.known)
-	w.tally, w.kept = Tally{}, nil
+	w.MaxKept, w.tally, w.err, w.kept = DefaultMaxKept, Tally{}, nil, nil
 }
 
 // Tally returns the counts so far.
@@ -96,6 +97,19 @@ func (w *Witness) Tally() Tally { return w.tally }
 // Failures returns the events that report failures, in order, the first MaxKept
 // of them.
 func (w *Witness) Failures() []event.Event { return slices.Clone(w.kept) }
+
+// Err returns the first error that kept the Witness from comparing a window or a
+// page that a machine showed it (Assembled, Mapped): the machine goes on, but
+// not all was verified. A mismatch is none.
+func (w *Witness) Err() error { return w.err }
+
+// unverified keeps the first such error, and returns err.
+func (w *Witness) unverified(err error) error {
+	if w.err == nil {
+		w.err = err
+	}
+	return err
+}
 
 // Page compares one page as a process sees it, got, 4096 bytes, with the truth.
 // A differing page gives a PageVerifyFail; one that could be read where t has no

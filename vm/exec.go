@@ -80,7 +80,7 @@ func (m *Machine) Boot(prog *Program) (*Process, error) {
 
 // place decides where the objects of a program go.
 func (m *Machine) place(prog Program) ([]Object, error) {
-	bias, err := prog.Image.BiasAt(PIEBase)
+	bias, err := prog.Image.BiasFrom(PIEBase)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}

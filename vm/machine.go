@@ -207,6 +207,9 @@ func (m *Machine) HugePages() int { return m.huge.Len() }
 func (m *Machine) FreeFrames() int { return m.phys.FreeFrames() }
 func (m *Machine) Frames() int     { return m.phys.Frames() }
 
+// SetEvents changes where events go from now on: Config.Events. nil is nowhere.
+func (m *Machine) SetEvents(s event.Sink) { m.cfg.Events = s }
+
 func (m *Machine) emit(e event.Event) {
 	if m.cfg.Events != nil {
 		m.cfg.Events.Emit(e)

@@ -12,7 +12,8 @@ import (
 
 // The user address space of the kevlar profile.
 const (
-	// PIEBase is where an ET_DYN program goes.
+	// PIEBase is where an ET_DYN program goes: its first PT_LOAD, or, if others
+	// lie too far below that, its lowest.
 	PIEBase mem.VirtAddr = 0xa00000000
 	// StackTop is the end of the stack.
 	StackTop = mem.UserEnd

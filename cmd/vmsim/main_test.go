@@ -17,9 +17,10 @@ import (
 	"vmsim/mem"
 )
 
-// TestMain lets this binary be the vmsim that scripts and tests start.
+// TestMain lets this binary be the vmsim that scripts and tests start, and one
+// that tells what memory it took.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"vmsim": main})
+	testscript.Main(m, map[string]func(){"vmsim": main, "vmsim-peak": mainPeak})
 }
 
 // repository is the root of the checkout.

@@ -31,10 +31,13 @@ const (
 	typeInterp    = 3
 	typeGNUStack  = 0x6474e551
 
-	// Where the fields that Malformed breaks lie in the ELF header and in a
-	// program header.
-	ehType, ehMachine, ehPhoff, ehPhentsize, ehPhnum = 16, 18, 32, 54, 56
-	phType, phOffset, phVaddr, phFilesz, phMemsz     = 0, 8, 16, 32, 40
+	// Where the fields that Malformed breaks lie: in the ELF header, in a program
+	// header, in a section header.
+	ehType, ehMachine, ehEntry, ehPhoff, ehShoff = 16, 18, 24, 32, 40
+	ehPhentsize, ehPhnum, ehShentsize, ehShnum   = 54, 56, 58, 60
+	phType, phFlags, phOffset, phVaddr           = 0, 4, 8, 16
+	phFilesz, phMemsz, phAlign                   = 32, 40, 48
+	shdrSize, shInfo                             = 64, 44 // of a section header
 
 	// maxNeeded bounds the size of a file whose Spec does not say it.
 	maxNeeded = 64 << 20

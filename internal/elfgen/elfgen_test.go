@@ -183,18 +183,25 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-// TestMalformed: every kind comes up, and none panics.
+// TestMalformed: every kind comes up, none panics, and few are long.
 func TestMalformed(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	seen := map[string]bool{}
+	long := 0
 	for range 100 * len(breakers) {
 		name, b := Malformed(r)
 		seen[name] = true
-		if len(b) > 1<<16 {
-			t.Errorf("%s: %d bytes", name, len(b))
+		if len(b) > 136<<10 {
+			long++
+			if want := 0xffff * phdrSize; name != "long table" || len(b) > want+0x3000 {
+				t.Errorf("%s: %d bytes", name, len(b))
+			}
 		}
 	}
-	if len(seen) != len(breakers) {
+	if len(seen) != len(breakers) || len(Kinds()) != len(breakers) {
 		t.Errorf("%d kinds of %d", len(seen), len(breakers))
+	}
+	if long < 1 || long > len(breakers) {
+		t.Errorf("%d long files", long)
 	}
 }

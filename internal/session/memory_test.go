@@ -104,6 +104,9 @@ func TestOutOfMemory(t *testing.T) {
 				if n := len(failures(rec.events)); n > 0 {
 					t.Errorf("%d failures", n)
 				}
+				if h == vm.Default {
+					checkEnough(t, bigFile(c.writable), res.Reason)
+				}
 				if err := b.Machine.Check(); err != nil {
 					t.Error(err)
 				}
@@ -113,6 +116,76 @@ func TestOutOfMemory(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// enoughMiB returns how much memory would do, by the reason of a skip.
+func enoughMiB(t *testing.T, reason string) (mib uint64) {
+	t.Helper()
+	_, after, _ := strings.Cut(reason, "; --memory ")
+	if n, err := fmt.Sscanf(after, "%dM would do", &mib); n != 1 {
+		t.Fatalf("%s: how much would do? %v", reason, err)
+	}
+	return mib
+}
+
+// checkEnough verifies f with the memory that the reason of its skip asks for,
+// and with a fifth less of what is not for pages that take turns.
+func checkEnough(t *testing.T, f mem.File, reason string) {
+	t.Helper()
+	mib := enoughMiB(t, reason)
+	if res := newRig(t, small(t, vm.Default, mib)).Verify(f); res.Verdict != OK {
+		t.Errorf("with %d MiB: %+v", mib, res)
+	}
+	opt := small(t, vm.Default, 0)
+	opt.Memory = (mib - 4) << 20 / 5 * 4
+	if res := newRig(t, opt).Verify(f); res.Verdict != Skipped {
+		t.Errorf("with %d bytes: %+v", opt.Memory, res)
+	}
+}
+
+// farAndReadOnly is a file of a hundred segments of 1 GiB each, which take many
+// nodes of the page tables and no frame of their own.
+func farAndReadOnly() []byte {
+	s := elfgen.Spec{Type: elfgen.Exec, Entry: 0x40000000}
+	for i := range uint64(100) {
+		s.Segments = append(s.Segments, elfgen.Seg{Vaddr: (i + 1) << 30, Filesz: page, Memsz: 1 << 30, Flags: mem.ProtRead})
+	}
+	return elfgen.Build(s, nil)
+}
+
+// TestEnoughMemory: so it is for hostile files, and where page tables take more
+// than pages.
+func TestEnoughMemory(t *testing.T) {
+	first := seed(t)
+	rig := newRig(t, small(t, vm.Default, 4))
+	starved := 0
+	check := func(name string, data []byte) {
+		t.Helper()
+		f := mem.NewBytesFile(name, data)
+		res := rig.Verify(f)
+		if !strings.HasPrefix(res.Reason, "out of memory") {
+			return
+		}
+		starved++
+		// More takes its time.
+		if mib := enoughMiB(t, res.Reason); mib <= 512 {
+			if res := newRig(t, small(t, vm.Default, mib)).Verify(f); res.Verdict != OK {
+				t.Errorf("%s with %d MiB: %+v", name, mib, res)
+			}
+		}
+	}
+	check("page tables", farAndReadOnly())
+	if starved != 1 {
+		t.Error("page tables of 800 nodes fit into a machine with 512")
+	}
+	for i := range uint64(rounds(vm.Default, 600)) {
+		name, data := elfgen.Malformed(newRand(first, 12000+i))
+		check(fmt.Sprintf("file %d, %s", i, name), data)
+	}
+	t.Logf("%d files need more than 4 MiB", starved)
+	if starved < 5 && !testing.Short() {
+		t.Error("few need more memory: this proves nothing")
 	}
 }
 

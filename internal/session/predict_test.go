@@ -1,11 +1,19 @@
 package session
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"slices"
+)
 
 // A prediction of what the verify protocol reports on one file, from its headers
 // and bytes alone: case A worked out byte by byte, without the simulator. Truth
-// and permissions hold for any file, the cache and the assembly for those whose
-// segments do not overlap in memory.
+// and permissions hold for any file, the cache, the assembly and the figures for
+// those whose segments do not overlap in memory.
+//
+// Bytes are read only where they may matter: a whole page of one segment holds
+// the same whether it is copied from a whole cached page or read from the file.
 
 const (
 	page   = 4096
@@ -17,6 +25,9 @@ type prediction struct {
 	windows                   int      // assembled
 	bases                     []uint64 // of them
 	fromCache, fromFile, zero int      // their sub-pages
+	pages                     uint64   // touched by each of the three processes
+	bytes                     uint64   // compared, by the formula of ARCHITECTURE.md
+	memory                    uint64   // bytes with which nothing is evicted: twice the image, and what is written
 	lines                     []line
 }
 
@@ -30,6 +41,7 @@ type line struct {
 	vmaStart         uint64
 	writable         bool
 	fileOffset       uint64 // in that VMA, of the page
+	unreadable       bool   // no process sees it
 }
 
 // area is a file VMA: a PT_LOAD at its place.
@@ -51,40 +63,46 @@ func (a area) writable() bool { return a.flags&pfW != 0 }
 
 // fileImage is a file as its VMAs show it.
 type fileImage struct {
-	data  []byte
+	file  io.ReaderAt
+	size  uint64
+	err   error                  // the first of reading it
 	loads []area                 // in header order
 	areas []area                 // ascending
+	found []area                 // by on
 	known map[uint64]*[page]byte // pages that truth worked out already
+	cache map[uint64]*cachedPage // of touched, by page index
 }
 
 // cachedPage is an entry of the page cache.
 type cachedPage struct {
-	data  *[page]byte
-	valid int
+	addr  uint64 // of the page whose fault inserted it: it holds what that page holds
+	valid int    // bytes
 }
 
-// newFileImage reads the headers. An ET_DYN goes to base.
+// newFileImage is imageOf a file in memory.
 func newFileImage(data []byte, base uint64) *fileImage {
+	return imageOf(bytes.NewReader(data), int64(len(data)), base)
+}
+
+// imageOf reads the headers of a file of so many bytes. An ET_DYN goes to base.
+func imageOf(file io.ReaderAt, size int64, base uint64) *fileImage {
 	le := binary.LittleEndian
-	im := &fileImage{data: data, known: map[uint64]*[page]byte{}}
-	phoff, n := le.Uint64(data[32:]), int(le.Uint16(data[56:]))
-	bias, placed := uint64(0), le.Uint16(data[16:]) == 2
-	for i := range n {
-		p := data[phoff+56*uint64(i):]
-		if le.Uint32(p) != 1 {
-			continue
-		}
+	im := &fileImage{file: file, size: uint64(size), known: map[uint64]*[page]byte{}}
+	head := make([]byte, 64)
+	im.read(head, 0)
+	table := make([]byte, 56*int(le.Uint16(head[56:])))
+	im.read(table, le.Uint64(head[32:]))
+	bias := biasOf(head, table, base)
+	for ; len(table) > 0; table = table[56:] {
+		p := table
 		vaddr, filesz, memsz := le.Uint64(p[16:]), le.Uint64(p[32:]), le.Uint64(p[40:])
-		if !placed {
-			bias, placed = (base-vaddr)/page*page, true
-		}
-		if memsz == 0 {
+		if le.Uint32(p) != 1 || memsz == 0 {
 			continue
 		}
 		a := area{start: vaddr + bias, end: vaddr + bias + memsz, filesz: filesz, off: le.Uint64(p[8:]), flags: le.Uint32(p[4:]) & (pfR | pfW | pfX)}
 		inFile := uint64(0)
-		if size := uint64(len(data)); a.off < size {
-			inFile = size - a.off
+		if a.off < im.size {
+			inFile = im.size - a.off
 		}
 		a.fileEnd = a.start + min(filesz, inFile)
 		im.loads, im.areas = append(im.loads, a), append(im.areas, a)
@@ -95,15 +113,55 @@ func newFileImage(data []byte, base uint64) *fileImage {
 	return im
 }
 
-// on returns the VMAs that overlap [at, at+n).
-func (im *fileImage) on(at, n uint64) []area {
-	var out []area
-	for _, a := range im.areas {
-		if a.start < at+n && at < a.end {
-			out = append(out, a)
+// biasOf returns the load bias: the first PT_LOAD of an ET_DYN goes to base, or
+// so far above that the lowest is not below 0.
+func biasOf(head, table []byte, base uint64) uint64 {
+	le := binary.LittleEndian
+	if le.Uint16(head[16:]) == 2 {
+		return 0
+	}
+	var vaddrs []uint64
+	for p := table; len(p) > 0; p = p[56:] {
+		if memsz := le.Uint64(p[40:]); le.Uint32(p) == 1 && (memsz > 0 || len(vaddrs) == 0) {
+			vaddrs = append(vaddrs, le.Uint64(p[16:]))
 		}
 	}
-	return out
+	if len(vaddrs) == 0 {
+		return 0
+	}
+	first, lowest := vaddrs[0], slices.Min(vaddrs)
+	if where := (first + page - 1) / page * page; where > base+lowest/page*page { // the lowest would be below 0
+		base += first/page*page - lowest/page*page
+	}
+	return (base - first) / page * page
+}
+
+// apart reports whether no two VMAs overlap.
+func (im *fileImage) apart() bool {
+	for i := 1; i < len(im.areas); i++ {
+		if im.areas[i].start < im.areas[i-1].end {
+			return false
+		}
+	}
+	return true
+}
+
+// read fills p with the bytes at off, as far as the file has them.
+func (im *fileImage) read(p []byte, off uint64) {
+	if _, err := im.file.ReadAt(p, int64(off)); err != nil && err != io.EOF && im.err == nil {
+		im.err = err
+	}
+}
+
+// on returns the VMAs that overlap [at, at+n), until the next call.
+func (im *fileImage) on(at, n uint64) []area {
+	im.found = im.found[:0]
+	for i := range im.areas {
+		if a := &im.areas[i]; a.start < at+n && at < a.end {
+			im.found = append(im.found, *a)
+		}
+	}
+	return im.found
 }
 
 // truth returns what the page at addr ought to hold. Of several VMAs with file
@@ -116,12 +174,11 @@ func (im *fileImage) truth(addr uint64) *[page]byte {
 	b := new([page]byte)
 	im.known[addr] = b
 	for _, a := range im.loads {
-		for at := max(addr, a.start); at < min(addr+page, a.start+a.filesz); at++ {
-			if off := a.off + (at - a.start); off < uint64(len(im.data)) {
-				b[at-addr] = im.data[off]
-			} else {
-				b[at-addr] = 0
-			}
+		from, to := max(addr, a.start), min(addr+page, a.start+a.filesz)
+		if from < to {
+			in := b[from-addr : to-addr]
+			clear(in)
+			im.read(in, a.off+from-a.start)
 		}
 	}
 	return b
@@ -139,72 +196,132 @@ func (im *fileImage) bounds() (from, to uint64) {
 // touched returns the page cache after one touch of each page, ascending, in a
 // machine that had nothing cached: what a fault in a read-only file VMA inserts
 // that has the page's first byte and shares the page with no other. Nothing is
-// replaced.
+// replaced, and a page that nobody may read is not touched.
 func (im *fileImage) touched() map[uint64]*cachedPage {
-	cache := map[uint64]*cachedPage{}
-	from, to := im.bounds()
-	for addr := from; addr < to; addr += page {
-		on := im.on(addr, page)
-		if len(on) != 1 || on[0].writable() || on[0].start > addr || on[0].fileEnd <= addr {
+	if im.cache != nil {
+		return im.cache
+	}
+	im.cache = map[uint64]*cachedPage{}
+	for _, a := range im.areas {
+		if a.writable() || a.flags == 0 {
 			continue
 		}
-		a := on[0]
-		index := (a.off + addr - a.start) / page
-		if cache[index] == nil {
-			cache[index] = &cachedPage{im.truth(addr), int(min(page, a.fileEnd-addr))}
+		for addr := (a.start + page - 1) / page * page; addr < a.fileEnd; addr += page {
+			if len(im.on(addr, page)) != 1 {
+				continue
+			}
+			index := (a.off + addr - a.start) / page
+			if im.cache[index] == nil {
+				im.cache[index] = &cachedPage{addr, int(min(page, a.fileEnd-addr))}
+			}
 		}
 	}
-	return cache
+	return im.cache
 }
 
 // predict returns what verifying the file reports. At threshold 0 windows are
 // assembled by the first exec, PID 2, from an empty cache, and kept; else by the
 // second, PID 3.
 func (im *fileImage) predict(threshold int, boundaryCopy, indexCollision bool) prediction {
-	var p prediction
-	pid, cache := 2, map[uint64]*cachedPage{}
+	p := prediction{pages: im.touchedPages()}
+	pid, cache := 2, map[uint64]*cachedPage(nil)
 	if threshold > 0 {
 		pid, cache = 3, im.touched()
 	}
 	from, to := im.bounds()
-	for base := from / window * window; base < to; base += window {
-		hasFile, cached := false, 0
-		for addr := base; addr < base+window; addr += page {
-			for _, a := range im.on(addr, page) {
-				hasFile = hasFile || max(a.start, addr) < min(a.fileEnd, addr+page)
-				if a.start <= addr && addr < a.fileEnd && cache[(a.off+addr-a.start)/page] != nil {
-					cached++
-				}
-			}
-		}
-		if !hasFile || cached < threshold {
+	populated := uint64(0)
+	for _, base := range im.windows() {
+		if im.cachedIn(base, cache) < threshold {
 			continue
 		}
 		p.windows++
 		p.bases = append(p.bases, base)
+		populated += (min(to, base+window) - max(from, base)) / page
 		for i := range 512 {
 			addr := base + uint64(i)*page
-			got, source := im.assemble(addr, cache, boundaryCopy, indexCollision)
-			*map[byte]*int{'c': &p.fromCache, 'f': &p.fromFile, '0': &p.zero}[source]++
-			want := im.truth(addr)
-			if got == *want {
+			wrong, source := im.assemble(addr, cache, boundaryCopy, indexCollision)
+			switch source {
+			case 'c':
+				p.fromCache++
+			case 'f':
+				p.fromFile++
+			default:
+				p.zero++
+			}
+			if wrong == nil {
 				continue
 			}
-			d := 0
-			for got[d] == want[d] {
-				d++
-			}
-			l := line{pid: pid, base: base, subPage: i, firstDiff: d, expected: want[d], actual: got[d]}
-			l.vmaStart, l.writable, l.fileOffset = im.vma(addr, d)
+			l := *wrong
+			l.pid, l.base, l.subPage = pid, base, i
+			l.vmaStart, l.writable, l.fileOffset = im.vma(addr, l.firstDiff)
+			l.unreadable = im.prot(addr) == 0
 			p.lines = append(p.lines, l)
 		}
 	}
+	p.bytes = page * (3*p.pages + populated)
+	p.memory = 2*page*p.pages + 2*window*uint64(len(im.windows())) + 2*page*im.writablePages() + window
 	return p
 }
 
-// assemble returns the content of a sub-page and where it is from: c, the cache
-// alone; f, the file at least in part; 0, nowhere.
-func (im *fileImage) assemble(addr uint64, cache map[uint64]*cachedPage, boundaryCopy, indexCollision bool) (b [page]byte, source byte) {
+// writablePages is at least how many pages a process has of its own.
+func (im *fileImage) writablePages() (n uint64) {
+	for _, a := range im.areas {
+		if a.writable() {
+			n += (a.end+page-1)/page - a.start/page
+		}
+	}
+	return n
+}
+
+// windows returns the windows that hold a file byte, ascending.
+func (im *fileImage) windows() []uint64 {
+	var bases []uint64
+	for _, a := range im.areas {
+		if a.fileEnd == a.start {
+			continue
+		}
+		for base := a.start / window * window; base < a.fileEnd; base += window {
+			bases = append(bases, base)
+		}
+	}
+	slices.Sort(bases)
+	return slices.Compact(bases)
+}
+
+// cachedIn counts the sub-pages of a window that count for the threshold.
+func (im *fileImage) cachedIn(base uint64, cache map[uint64]*cachedPage) (n int) {
+	for _, a := range im.on(base, window) {
+		first := max(base, (a.start+page-1)/page*page)
+		for addr := first; addr < min(base+window, a.fileEnd); addr += page {
+			if cache[(a.off+addr-a.start)/page] != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// assemble works out a sub-page: if it is wrong, its first wrong byte, and where
+// it is from: c, the cache alone; f, the file at least in part; 0, nowhere.
+func (im *fileImage) assemble(addr uint64, cache map[uint64]*cachedPage, boundaryCopy, indexCollision bool) (wrong *line, source byte) {
+	on := im.on(addr, page)
+	if len(on) == 1 && on[0].start <= addr && addr+page <= on[0].fileEnd { // whole
+		switch c := cache[(on[0].off+addr-on[0].start)/page]; {
+		case c == nil:
+			return nil, 'f'
+		case c.valid == page:
+			return nil, 'c'
+		}
+	}
+	if len(on) == 0 {
+		return nil, '0'
+	}
+	return im.compose(addr, cache, boundaryCopy, indexCollision)
+}
+
+// compose is assemble, byte by byte.
+func (im *fileImage) compose(addr uint64, cache map[uint64]*cachedPage, boundaryCopy, indexCollision bool) (wrong *line, source byte) {
+	var b [page]byte
 	source = '0'
 	for _, a := range im.on(addr, page) {
 		from, to := max(addr, a.start), min(addr+page, a.fileEnd)
@@ -214,13 +331,13 @@ func (im *fileImage) assemble(addr uint64, cache map[uint64]*cachedPage, boundar
 		c := cache[(a.off+from-a.start)/page]
 		switch {
 		case c != nil && boundaryCopy:
-			b = *c.data
+			b = *im.truth(c.addr)
 		case c != nil && indexCollision:
-			copy(b[from-addr:to-addr], c.data[from-addr:])
+			copy(b[from-addr:to-addr], im.truth(c.addr)[from-addr:])
 		case c != nil && to-from == page && c.valid == page:
-			b = *c.data
+			b = *im.truth(c.addr)
 		default:
-			copy(b[from-addr:], im.data[a.off+from-a.start:][:to-from])
+			im.read(b[from-addr:to-addr], a.off+from-a.start)
 			source = 'f'
 			continue
 		}
@@ -228,7 +345,56 @@ func (im *fileImage) assemble(addr uint64, cache map[uint64]*cachedPage, boundar
 			source = 'c'
 		}
 	}
-	return b, source
+	want := im.truth(addr)
+	for d := range b {
+		if b[d] != want[d] {
+			return &line{firstDiff: d, expected: want[d], actual: b[d]}, source
+		}
+	}
+	return nil, source
+}
+
+// touchedPages counts the pages that each process touches: all of the image, but
+// of each run without a file byte the first and the last 512 alone, and none
+// that nobody may read.
+func (im *fileImage) touchedPages() (n uint64) {
+	from, to := im.bounds()
+	cuts := []uint64{from, to}
+	for _, a := range im.areas {
+		cuts = append(cuts, a.start/page*page, (a.end+page-1)/page*page)
+		if a.fileEnd > a.start {
+			cuts = append(cuts, (a.fileEnd+page-1)/page*page)
+		}
+	}
+	slices.Sort(cuts)
+	cuts = slices.Compact(cuts)
+	// Between two cuts all pages are alike.
+	withFile := func(i int) bool {
+		return slices.ContainsFunc(im.on(cuts[i], page), func(a area) bool { return max(a.start, cuts[i]) < min(a.fileEnd, cuts[i]+page) })
+	}
+	for i := 0; i+1 < len(cuts); i++ {
+		if withFile(i) {
+			if im.prot(cuts[i]) != 0 {
+				n += (cuts[i+1] - cuts[i]) / page
+			}
+			continue
+		}
+		run := i // without a file byte: [cuts[run], cuts[i+1])
+		for i+2 < len(cuts) && !withFile(i+1) {
+			i++
+		}
+		head, tail := cuts[run]+window, cuts[i+1]-window
+		for ; run <= i; run++ {
+			if im.prot(cuts[run]) == 0 {
+				continue
+			}
+			n += (cuts[run+1] - cuts[run]) / page
+			if lo, hi := max(cuts[run], head), min(cuts[run+1], tail); cuts[i+1] > head && lo < hi {
+				n -= (hi - lo) / page
+			}
+		}
+	}
+	return n
 }
 
 // vma returns the VMA of the byte d of the page at addr, or else the lowest of

@@ -51,6 +51,8 @@ type FileResult struct {
 //     beside the writer: nothing of the writes is seen.
 //
 // The file alone is mapped, a PIE or a shared object at vm.PIEBase.
+//
+// A file that was written meanwhile is skipped as such.
 func (rig *Rig) Verify(f mem.File) FileResult {
 	im, err := rig.parse(f)
 	return rig.verifyImage(f, im, err)
@@ -63,10 +65,29 @@ func (rig *Rig) parse(f mem.File) (*loader.Image, error) {
 
 // verifyImage is Verify of f's image, or of the error that it has none.
 func (rig *Rig) verifyImage(f mem.File, im *loader.Image, err error) FileResult {
+	res := rig.verifyOnce(f, im, err)
+	young, _ := f.(interface{ Young() bool })
+	if res.Verdict != OK && young != nil && young.Young() && !rig.settled(f, res) {
+		return changedResult(f)
+	}
+	return res
+}
+
+// changedResult is that of a file whose content was not one: what was compared
+// says nothing.
+func changedResult(f mem.File) FileResult {
+	return FileResult{Path: f.Name(), Size: f.Size(), Verdict: Skipped, Reason: "changed while it was read"}
+}
+
+// verifyOnce is verifyImage, but for a write under way when f was opened.
+func (rig *Rig) verifyOnce(f mem.File, im *loader.Image, err error) FileResult {
 	rig.Reset()
 	res := FileResult{Path: f.Name(), Size: f.Size()}
 	if err == nil {
 		err = rig.verify(f, im, &res)
+	}
+	if err == nil {
+		err = rig.Witness.Err() // a window that was not verified: the file is not ok
 	}
 	t := rig.Witness.Tally()
 	s := rig.Machine.Stats()
@@ -78,8 +99,7 @@ func (rig *Rig) verifyImage(f mem.File, im *loader.Image, err error) FileResult 
 	changed, _ := f.(interface{ Changed() bool })
 	switch {
 	case changed != nil && changed.Changed():
-		// What was compared was of two contents.
-		res = FileResult{Path: f.Name(), Size: f.Size(), Verdict: Skipped, Reason: "changed while it was read"}
+		res = changedResult(f)
 	case res.Failures > 0:
 		res.Verdict = Fail
 		if err != nil { // what was found before it counts
@@ -103,11 +123,15 @@ func (rig *Rig) verify(f mem.File, im *loader.Image, res *FileResult) error {
 		return err
 	}
 	res.Boundary, res.SharedIndexes = truth.BoundaryPages(), truth.SharedIndexes()
+	return enough(rig.threeExecs(vm.Program{Image: im}, truth, res), truth)
+}
+
+// threeExecs is the protocol.
+func (rig *Rig) threeExecs(prog vm.Program, truth *verify.Truth, res *FileResult) error {
 	init, err := rig.Machine.Boot(nil)
 	if err != nil {
 		return err
 	}
-	prog := vm.Program{Image: im}
 	first, err := rig.execAndCompare(init, prog, truth, res)
 	if err != nil {
 		return err
