@@ -36,7 +36,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(&sharedWriter{w: stderr})
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK

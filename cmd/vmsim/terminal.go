@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -43,8 +44,23 @@ func colors(cmd *cobra.Command) (bool, error) {
 	}
 }
 
+// sharedWriter is standard error, which commands and their progress write.
+type sharedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *sharedWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
+}
+
 // terminal reports whether w is one that can do more than print lines.
 func terminal(w io.Writer) bool {
+	if s, ok := w.(*sharedWriter); ok {
+		w = s.w
+	}
 	f, ok := w.(*os.File)
 	return ok && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }

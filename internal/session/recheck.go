@@ -28,15 +28,18 @@ import (
 // settled reports whether verifying f, which gave res, gives it once more. Its
 // events are those of the first time. The answer is yes where the run is stopped.
 func (rig *Rig) settled(f mem.File, res FileResult) bool {
-	events := rig.opt.Events
+	events, witness := rig.opt.Events, rig.Witness
 	rig.setEvents(nil)
-	defer rig.setEvents(events)
+	defer func() {
+		rig.setEvents(events)
+		rig.Witness = witness
+	}()
 	im, err := rig.parse(f)
 	return reflect.DeepEqual(rig.verifyOnce(f, im, err), res) || rig.stopped() != nil
 }
 
-// setEvents changes where the events of machine and witness go. What the witness
-// knew is lost.
+// setEvents changes where the events of the machine go, and of the witness, which
+// is a new one.
 func (rig *Rig) setEvents(s event.Sink) {
 	rig.opt.Events = s
 	rig.Machine.SetEvents(s)

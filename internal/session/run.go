@@ -98,7 +98,7 @@ func (rig *Rig) Run(prog vm.Program, n int, write bool) (res RunResult, err erro
 		}
 		p.Exit()
 	}
-	return res, unchanged(prog)
+	return res, rig.sound(prog)
 }
 
 // touchAll reads every page of p's objects and compares it. A page that the

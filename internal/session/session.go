@@ -117,6 +117,15 @@ func stackOf(p *vm.Process) mem.Range {
 // compared was of two contents.
 var ErrChanged = errors.New("changed while it was used")
 
+// sound returns why what a run of prog found cannot be relied on: a file was
+// written meanwhile, or something could not be verified.
+func (rig *Rig) sound(prog vm.Program) error {
+	if err := unchanged(prog); err != nil {
+		return err
+	}
+	return rig.Witness.Err()
+}
+
 // unchanged returns ErrChanged if a file of prog was written since it was
 // opened.
 func unchanged(prog vm.Program) error {

@@ -109,7 +109,7 @@ func (rig *Rig) Stress(prog vm.Program, plan StressPlan, stop func() bool) (res 
 		}
 		p.Kill("wrong byte")
 	}
-	return res, unchanged(prog)
+	return res, rig.sound(prog)
 }
 
 // killed reports whether err says that a process was killed for want of memory:

@@ -96,8 +96,11 @@ func (rig *sweepRig) measure(f mem.File, pages []mem.VirtAddr, execs int, r *swe
 	tally := rig.Witness.Tally()
 	r.figures.BytesCompared, r.figures.Failures = tally.BytesCompared, tally.Failures+len(refused)
 	r.failures = append(rig.Witness.Failures(), refused...)
-	if killed(err) {
+	switch {
+	case killed(err):
 		r.killed, err = err.Error(), nil
+	case err == nil:
+		err = rig.Witness.Err()
 	}
 	return err
 }
