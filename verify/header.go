@@ -169,3 +169,34 @@ func protOf(flags uint32) mem.Prot {
 	}
 	return p
 }
+
+// place gives each PT_LOAD with a memory size to each, with its range at a load
+// bias. It returns ErrFormat if the bias does not fit the image, or a segment
+// leaves user space there, and the error of each.
+func (h *header) place(bias uint64, each func(load, mem.Range) error) error {
+	if bias%mem.PageSize != 0 {
+		return fmt.Errorf("%w: load bias 0x%x is no multiple of the page size", ErrFormat, bias)
+	}
+	if !h.dynamic && bias != 0 {
+		return fmt.Errorf("%w: load bias 0x%x of an ET_EXEC", ErrFormat, bias)
+	}
+	n := 0
+	for _, l := range h.loads {
+		if l.memsz == 0 {
+			continue
+		}
+		start := mem.VirtAddr(l.vaddr + bias)
+		end, ok := start.Add(l.memsz)
+		if !ok || end > mem.UserEnd {
+			return fmt.Errorf("%w: %v: leaves user space at load bias 0x%x", ErrFormat, l, bias)
+		}
+		if err := each(l, mem.Range{Start: start, End: end}); err != nil {
+			return err
+		}
+		n++
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: no PT_LOAD with a memory size", ErrFormat)
+	}
+	return nil
+}

@@ -83,29 +83,16 @@ func LoadLinux(f mem.File, base mem.VirtAddr) (*Linux, error) {
 }
 
 func newLinux(f mem.File, h *header, bias uint64) (*Linux, error) {
-	if bias%mem.PageSize != 0 {
-		return nil, fmt.Errorf("%w: load bias 0x%x is no multiple of the page size", ErrFormat, bias)
-	}
-	if !h.dynamic && bias != 0 {
-		return nil, fmt.Errorf("%w: load bias 0x%x of an ET_EXEC", ErrFormat, bias)
-	}
 	t := &Linux{f: f, bias: bias}
-	for _, l := range h.loads {
-		if l.memsz == 0 {
-			continue
-		}
-		start := mem.VirtAddr(l.vaddr + bias)
-		end, ok := start.Add(l.memsz)
-		if !ok || end > mem.UserEnd {
-			return nil, fmt.Errorf("%w: %v: leaves user space at load bias 0x%x", ErrFormat, l, bias)
-		}
+	err := h.place(bias, func(l load, at mem.Range) error {
 		if l.filesz > 0 && (l.off-l.vaddr)%mem.PageSize != 0 {
-			return nil, fmt.Errorf("%w: %v: file offset 0x%x is not congruent with the address modulo the page size", ErrFormat, l, l.off)
+			return fmt.Errorf("%w: %v: file offset 0x%x is not congruent with the address modulo the page size", ErrFormat, l, l.off)
 		}
-		t.load(l, start)
-	}
-	if len(t.areas) == 0 {
-		return nil, fmt.Errorf("%w: no PT_LOAD with a memory size", ErrFormat)
+		t.load(l, at.Start)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }

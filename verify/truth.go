@@ -2,7 +2,6 @@ package verify
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"vmsim/internal/event"
@@ -104,31 +103,18 @@ func Load(f mem.File, base mem.VirtAddr) (*Truth, error) {
 }
 
 func newTruth(f mem.File, h *header, bias uint64) (*Truth, error) {
-	if bias%mem.PageSize != 0 {
-		return nil, fmt.Errorf("%w: load bias 0x%x is no multiple of the page size", ErrFormat, bias)
-	}
-	if !h.dynamic && bias != 0 {
-		return nil, fmt.Errorf("%w: load bias 0x%x of an ET_EXEC", ErrFormat, bias)
-	}
 	t := &Truth{f: f, bias: bias, entry: mem.VirtAddr(h.entry + bias)}
-	for _, l := range h.loads {
-		if l.memsz == 0 {
-			continue
-		}
-		start := mem.VirtAddr(l.vaddr + bias)
-		end, ok := start.Add(l.memsz)
-		if !ok || end > mem.UserEnd {
-			return nil, fmt.Errorf("%w: %v: leaves user space at load bias 0x%x", ErrFormat, l, bias)
-		}
+	err := h.place(bias, func(l load, at mem.Range) error {
 		t.segs = append(t.segs, segment{
-			Range: mem.Range{Start: start, End: end},
-			file:  mem.Range{Start: start, End: start + mem.VirtAddr(l.filesz)},
+			Range: at,
+			file:  mem.Range{Start: at.Start, End: at.Start + mem.VirtAddr(l.filesz)},
 			off:   l.off,
 			prot:  l.prot,
 		})
-	}
-	if len(t.segs) == 0 {
-		return nil, fmt.Errorf("%w: no PT_LOAD with a memory size", ErrFormat)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	t.imagePages()
 	t.decide()

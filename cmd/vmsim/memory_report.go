@@ -153,10 +153,9 @@ func (f *foreignReport) add(core string, r session.MappingResult) {
 	if f.isCore {
 		private = r.Held
 	}
-	tone := map[session.Verdict]report.Tone{session.OK: report.Good, session.Fail: report.Bad, session.Skipped: report.Weak, session.Absent: report.Weak}
 	it := report.Item{
 		Section: section(core, r.PID, r.Process),
-		Cells: []any{r.PID, r.Process, address, r.Perms, report.Mark{Text: string(r.Verdict), Tone: tone[r.Verdict]}, r.Resident,
+		Cells: []any{r.PID, r.Process, address, r.Perms, mark(r.Verdict), r.Resident,
 			r.Verified, private, r.Differ, r.Findings, fmt.Sprintf("%x", r.Off), r.Kind, r.Path, r.Reason},
 		Object: mappingObject(core, r),
 		Notes:  mappingNotes(r, !f.all),

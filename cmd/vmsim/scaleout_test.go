@@ -145,7 +145,7 @@ func (s split) job(t *testing.T, name string) string {
 		t.Fatalf("%s: no shell in %s", name, text)
 	}
 	shell = strings.TrimPrefix(shell[:end], "|\n")
-	return strings.ReplaceAll(shell, "/work", s.dir)
+	return strings.ReplaceAll(shell, "/vmsim", s.dir)
 }
 
 // one is what one run says of the list.

@@ -214,13 +214,24 @@ func (v *verifyReport) add(r fileRecord) error {
 	return v.out.Add(v.item(r))
 }
 
+// mark is the cell of a verdict.
+func mark(v session.Verdict) report.Mark {
+	tone := report.Weak
+	switch v {
+	case session.OK:
+		tone = report.Good
+	case session.Fail:
+		tone = report.Bad
+	}
+	return report.Mark{Text: string(v), Tone: tone}
+}
+
 // item is one result as the formats show it.
 func (v *verifyReport) item(r fileRecord) report.Item {
 	it := report.Item{Object: r, Case: report.Case{Class: "vmsim.verify", Name: r.Path}}
-	tone := map[session.Verdict]report.Tone{session.OK: report.Good, session.Fail: report.Bad, session.Skipped: report.Weak}
 	name := report.Printable(r.Path)
 	note := func(format string, a ...any) { it.Notes = append(it.Notes, fmt.Sprintf(format, a...)) }
-	it.Cells = []any{r.Path, report.Mark{Text: r.Verdict, Tone: tone[session.Verdict(r.Verdict)]}}
+	it.Cells = []any{r.Path, mark(session.Verdict(r.Verdict))}
 	skipped := session.Verdict(r.Verdict) == session.Skipped
 	if skipped && r.BytesCompared == 0 {
 		it.Cells = append(it.Cells, make([]any, 11)...)
