@@ -40,6 +40,7 @@ Results go to standard output, all else to standard error. Exit codes:
   vmsim verify --bug boundary-copy testdata/elf/kevlar-layout
   vmsim stress --bug index-collision testdata/elf/kevlar-layout
   vmsim replay testdata/traces/shell-loop.trace
+  vmsim explain testdata/elf/huge-incongruent
   vmsim sweep -o plot testdata/elf/kevlar-layout`,
 		Version:       version(),
 		SilenceUsage:  true,

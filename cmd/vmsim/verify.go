@@ -55,7 +55,8 @@ bytes COMPARED.
 
 A large corpus can be split: --shard I/N takes the files whose path hashes to I,
 and --part FILE keeps their results for "vmsim report merge". A run that was
-killed or interrupted goes on with --resume FILE; see docs/scale-out.md.
+killed or interrupted goes on with --resume FILE; see docs/scale-out.md. How far a
+run is, its speed and its slowest files are told on standard error.
 
 Memory that is not ours is compared with the files that are mapped there. --pid
 takes live Linux processes: the pages that are in memory, by Linux's rules, and
