@@ -172,6 +172,10 @@ func TestMaxFailures(t *testing.T) {
 	if code != 2 || out != "" || errs != "vmsim: "+path+" is partial: its run did not end\n" {
 		t.Errorf("merge: code %d, output %q, error %q", code, out, errs)
 	}
+	code, out, _ = vmsim(t, "verify", "--bug", "boundary-copy", "--max-failures", "3", "--resume", path, dir)
+	if code != 1 || !strings.Contains(out, "\n0 ok, 3 failed, 0 skipped; ") {
+		t.Errorf("resumed at the limit: code %d, output %s", code, out)
+	}
 	code, out, _ = vmsim(t, "verify", "--bug", "boundary-copy", "--resume", path, dir)
 	if code != 1 || !strings.Contains(out, "\n0 ok, 8 failed, 0 skipped; ") {
 		t.Errorf("resumed: code %d, output %s", code, out)

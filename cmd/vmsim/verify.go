@@ -135,14 +135,18 @@ func (f *verifyFlags) run(cmd *cobra.Command, paths []string) (err error) {
 		}
 	}
 	var enough atomic.Bool
+	limit := func() {
+		if f.maxFailures > 0 && v.out.sum.Failed >= f.maxFailures || v.err != nil {
+			enough.Store(true)
+		}
+	}
+	limit() // a part that is resumed may have reached it
 	opt.Stop = func() bool { return enough.Load() || ctx.Err() != nil }
 	p := startPace(cmd, format, len(v.sources), v.done)
 	err = session.VerifyAll(opt, v.sources[v.done:], f.jobs, func(_ int, o session.Outcome) {
 		v.take(o)
 		p.step(v.out, o)
-		if f.maxFailures > 0 && v.out.sum.Failed >= f.maxFailures || v.err != nil {
-			enough.Store(true)
-		}
+		limit()
 	}, opt.Stop)
 	p.stop()
 	if v.err == nil {

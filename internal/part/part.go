@@ -92,8 +92,12 @@ type Journal struct {
 }
 
 // Create begins a part anew. An earlier part at path stays until Finish, an
-// earlier unfinished one is lost.
+// earlier unfinished one is lost. What is there and is no part is not: that is
+// ErrFormat, or the error of reading it.
 func Create(path string, h Header) (*Journal, error) {
+	if err := replaceable(path); err != nil {
+		return nil, err
+	}
 	f, err := lock(path, os.O_TRUNC)
 	if err != nil {
 		return nil, err
@@ -108,6 +112,18 @@ func Create(path string, h Header) (*Journal, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// replaceable returns why the file at path must not be replaced by a part.
+func replaceable(path string) error {
+	if fi, err := os.Stat(path); err != nil || fi.Mode().IsRegular() && fi.Size() == 0 {
+		return nil // not there, or just made for the part
+	}
+	r, err := Open(path)
+	if err != nil {
+		return about(path, err)
+	}
+	return r.Close()
 }
 
 // Resume goes on with the part that a killed run left, and gives its rows to

@@ -318,6 +318,32 @@ func row0(i int) string {
 	return string(data) + "\n"
 }
 
+// TestNothingElseIsReplaced: a part takes the place of a part, or of an empty
+// file, and of nothing else.
+func TestNothingElseIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	program, empty := filepath.Join(dir, "program"), filepath.Join(dir, "empty")
+	for path, data := range map[string]string{program: "\x7fELF", empty: ""} {
+		if err := os.WriteFile(path, []byte(data), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Create(program, header(1, 1, 1)); !errors.Is(err, ErrFormat) || !strings.HasPrefix(err.Error(), program+": ") {
+		t.Errorf("a program: %v", err)
+	}
+	if _, err := os.Stat(program + suffix); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("beside the program: %v", err)
+	}
+	if _, err := Create(dir, header(1, 1, 1)); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("a directory: %v", err)
+	}
+	write(t, empty, 1, 1, 3)
+	write(t, empty, 1, 1, 4)
+	if rows := read(t, empty); len(rows) != 4 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
+
 // TestAtomic: a part is whole or not there, also when there was one before.
 func TestAtomic(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p")
