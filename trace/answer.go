@@ -33,11 +33,11 @@ func (f Fault) Fatal() bool {
 // Answer is what an operation came to, the text behind the equals sign. Each
 // Kind uses some of the fields; the others are zero:
 //
-//	fork                   PID     2
-//	exec, munmap, mprotect Errno   0, ENOENT
-//	mmap, brk              Addr    0x532000, or else Errno
-//	touch                  Fault   cow, cow 0x41, 0x41: either or both
-//	                       Byte
+//	fork, vfork, thread       PID    2
+//	mmap, mremap, shmat, brk  Addr   0x532000, or else Errno
+//	touch                     Fault  cow, cow 0x41, 0x41: either or both
+//	                          Byte
+//	other system calls        Errno  0, ENOENT
 type Answer struct {
 	PID     int           // the child, in the trace's own counting, from 2
 	Errno   syscall.Errno // 0 is success
@@ -80,21 +80,21 @@ func (a Answer) accepts(got Answer) bool {
 // of kind k can have.
 func (a *Answer) check(k Kind) error {
 	if a == nil {
-		if k == OpFork {
+		if k == OpFork || k == OpVfork || k == OpThread {
 			return fmt.Errorf("the child is missing: write = CHILD")
 		}
 		return nil
 	}
 	var u Answer // the fields that k uses
 	switch k {
-	case OpFork:
+	case OpFork, OpVfork, OpThread:
 		u.PID = a.PID
 		if a.PID < 2 || a.PID > MaxPID {
 			return fmt.Errorf("child %d is not in 2 to %d", a.PID, MaxPID)
 		}
-	case OpExec, OpMunmap, OpMprotect:
+	case OpExec, OpMunmap, OpMprotect, OpMadvise, OpMlock, OpMunlock, OpMlockall, OpMunlockall, OpShmdt:
 		u.Errno = a.Errno
-	case OpMmap, OpBrk:
+	case OpMmap, OpMremap, OpShmat, OpBrk:
 		if u.Errno = a.Errno; a.Errno == 0 {
 			u.Addr = a.Addr
 		}

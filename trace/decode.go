@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"vmsim/mem"
@@ -29,7 +30,9 @@ type Decoder struct {
 	name   string
 	r      *bufio.Reader
 	line   int // number of the line read last
-	header bool
+	magic  bool
+	header Header
+	ahead  *Op  // read while looking for the end of the header
 	ops    bool // an operation was read
 	words  []word
 	err    error // sticks
@@ -43,6 +46,10 @@ func NewDecoder(name string, r io.Reader) *Decoder {
 // Next returns the next operation, or io.EOF at the end. A *SyntaxError says
 // what is wrong with a line; errors of the reader are wrapped. Errors stick.
 func (d *Decoder) Next() (Op, error) {
+	if op := d.ahead; op != nil {
+		d.ahead = nil
+		return *op, nil
+	}
 	for d.err == nil {
 		var op Op
 		var ok bool
@@ -51,6 +58,20 @@ func (d *Decoder) Next() (Op, error) {
 		}
 	}
 	return Op{}, d.err
+}
+
+// Header returns what the lines in front of the first operation say. Its error
+// is that of Next.
+func (d *Decoder) Header() (Header, error) {
+	if !d.ops && d.err == nil {
+		if op, err := d.Next(); err == nil {
+			d.ahead = &op
+		}
+	}
+	if d.err != nil && d.err != io.EOF {
+		return Header{}, d.err
+	}
+	return d.header, nil
 }
 
 // All yields the remaining operations; an error comes last. The end of the
@@ -86,9 +107,9 @@ func (d *Decoder) next() (op Op, ok bool, err error) {
 		case err == bufio.ErrBufferFull:
 			d.line++
 			return op, false, d.errorf("the line is longer than %d bytes", MaxLine)
-		case err == io.EOF && !d.header:
+		case err == io.EOF && !d.magic:
 			d.line++
-			return op, false, d.errorf("the line %q is missing", Header)
+			return op, false, d.errorf("the line %q is missing", Magic)
 		case err == io.EOF:
 			return op, false, err
 		}
@@ -102,9 +123,18 @@ func (d *Decoder) next() (op Op, ok bool, err error) {
 	if len(d.words) == 0 {
 		return op, false, nil
 	}
-	if !d.header {
-		d.header = true
-		return op, false, d.checkHeader()
+	if !d.magic {
+		d.magic = true
+		return op, false, d.checkMagic()
+	}
+	if d.words[0].text == "header" {
+		if d.ops {
+			return op, false, d.errorf("header: it belongs in front of the first operation")
+		}
+		if err := d.header.parse(d.words[1:]); err != nil {
+			return op, false, d.errorf("%w", err)
+		}
+		return op, false, nil
 	}
 	if op, err = parseOp(d.words); err != nil {
 		return Op{}, false, d.errorf("%w", err)
@@ -121,13 +151,13 @@ func (d *Decoder) errorf(format string, args ...any) error {
 	return &SyntaxError{d.name, d.line, fmt.Errorf(format, args...).Error()}
 }
 
-func (d *Decoder) checkHeader() error {
-	name, version, _ := strings.Cut(Header, " ")
+func (d *Decoder) checkMagic() error {
+	name, version, _ := strings.Cut(Magic, " ")
 	switch {
 	case d.words[0].text != name:
-		return d.errorf("%q: the first line must be %q", clip(d.words[0].text), Header)
+		return d.errorf("%q: the first line must be %q", clip(d.words[0].text), Magic)
 	case len(d.words) != 2:
-		return d.errorf("the first line must be %q", Header)
+		return d.errorf("the first line must be %q", Magic)
 	case d.words[1].text != version:
 		return d.errorf("version %q of the format is unknown: this program reads %s", clip(d.words[1].text), version)
 	}
@@ -137,23 +167,27 @@ func (d *Decoder) checkHeader() error {
 // parseOp reads the words of one line.
 func parseOp(words []word) (Op, error) {
 	var op Op
-	if words[0].text == "test" {
-		op.Kind = OpMark
+	if at, ok := strings.CutPrefix(words[0].text, "@"); ok {
+		var err error
+		if op.Time, err = parseNumber(at, math.MaxUint64); err != nil {
+			return op, fmt.Errorf("time %w", err)
+		}
+		if words = words[1:]; len(words) == 0 {
+			return op, errors.New("nothing behind the time")
+		}
+	}
+	if k, ok := parseKind(words[0].text); ok && k.ofTrace() {
+		op.Kind = k
 	} else {
-		pid, err := parseNumber(words[0].text, MaxPID)
-		if err != nil || pid == 0 {
-			if _, ok := parseKind(words[0].text); ok {
-				return op, fmt.Errorf("%q: the process that does it is missing in front", words[0].text)
-			}
-			return op, fmt.Errorf("%q is neither a process, 1 to %d, nor test", clip(words[0].text), MaxPID)
+		var err error
+		if op.PID, op.TID, err = parseTask(words[0].text); err != nil {
+			return op, err
 		}
 		if len(words) == 1 {
-			return op, fmt.Errorf("process %d does nothing: the operation is missing", pid)
+			return op, fmt.Errorf("process %s does nothing: the operation is missing", words[0].text)
 		}
-		op.PID = int(pid)
-		var ok bool
-		if op.Kind, ok = parseKind(words[1].text); !ok {
-			return op, fmt.Errorf("operation %q is none of %s", clip(words[1].text), strings.Join(kindNames[OpBoot:], ", "))
+		if op.Kind, ok = parseKind(words[1].text); !ok || op.Kind.ofTrace() {
+			return op, fmt.Errorf("operation %q is none of %s", clip(words[1].text), strings.Join(ofProcess(), ", "))
 		}
 		words = words[1:]
 	}
@@ -163,7 +197,40 @@ func parseOp(words []word) (Op, error) {
 	return op, op.Check()
 }
 
-// parse reads operands and answer into op, whose Kind is known.
+// parseTask reads PID or PID/TID.
+func parseTask(s string) (pid, tid int, err error) {
+	p, t, threaded := strings.Cut(s, "/")
+	n, err := parseNumber(p, MaxPID)
+	if err == nil && n != 0 && threaded {
+		var m uint64
+		if m, err = parseNumber(t, MaxPID); err == nil && (m == 0 || m == n) {
+			return 0, 0, fmt.Errorf("%q: the thread is 0, or the first, which is not written", clip(s))
+		}
+		tid = int(m)
+	}
+	if err != nil || n == 0 {
+		if k, ok := parseKind(s); ok && !k.ofTrace() {
+			return 0, 0, fmt.Errorf("%q: the process that does it is missing in front", s)
+		}
+		return 0, 0, fmt.Errorf("%q is neither a process, 1 to %d, nor one of %s", clip(s), MaxPID, strings.Join(ofTrace(), ", "))
+	}
+	return int(n), tid, nil
+}
+
+// ofProcess and ofTrace list the words of operations, for messages.
+func ofProcess() []string { return kindsWhere(func(k Kind) bool { return !k.ofTrace() }) }
+func ofTrace() []string   { return kindsWhere(Kind.ofTrace) }
+
+func kindsWhere(keep func(Kind) bool) (names []string) {
+	for k := OpMark; int(k) < len(kindNames); k++ {
+		if keep(k) {
+			names = append(names, kindNames[k])
+		}
+	}
+	return names
+}
+
+// parse reads operands, fields and answer into op, whose Kind is known.
 func (op *Op) parse(words []word) error {
 	var answer []word
 	equals := slices.IndexFunc(words, func(w word) bool { return w.sep })
@@ -171,43 +238,8 @@ func (op *Op) parse(words []word) error {
 		words, answer = words[:equals], words[equals+1:]
 	}
 	a := &args{words: words}
-	switch op.Kind {
-	case OpMark:
-		op.Name = a.word("name")
-	case OpBoot:
-		if a.more() {
-			op.Path = a.path()
-		}
-	case OpExec:
-		op.Path = a.path()
-	case OpExit:
-		if a.more() {
-			op.Status = int(a.number("status", math.MaxUint8))
-		}
-	case OpMmap:
-		op.Addr = a.addr("address")
-		op.Len = a.number("length", math.MaxUint64)
-		op.Prot = a.prot()
-		op.Flags = a.flags()
-		a.source(op)
-	case OpMunmap, OpMprotect:
-		op.Addr = a.addr("address")
-		op.Len = a.number("length", math.MaxUint64)
-		if op.Kind == OpMprotect {
-			op.Prot = a.prot()
-		}
-	case OpBrk:
-		op.Addr = a.addr("address")
-	case OpTouch:
-		op.Access = a.access()
-		a.target(op)
-		if op.Access == mem.Write {
-			op.Value = DefaultValue
-			if a.more() {
-				op.Value = byte(a.number("value", math.MaxUint8))
-			}
-		}
-	}
+	op.parseOperands(a)
+	op.parseFields(a)
 	if err := a.end(); err != nil || equals < 0 {
 		return err
 	}
@@ -217,6 +249,169 @@ func (op *Op) parse(words []word) error {
 	}
 	op.Want = a.answer(op.Kind)
 	return a.end()
+}
+
+// parseOperands takes the words that have their place.
+func (op *Op) parseOperands(a *args) {
+	switch op.Kind {
+	case OpMark:
+		op.Name = a.word("name")
+	case OpNote:
+		op.Name = a.word("text")
+	case OpBoot:
+		if a.more() {
+			op.Path = a.path()
+		}
+	case OpExec, OpFile:
+		op.Path = a.path()
+	case OpExit:
+		if a.more() && !a.field() {
+			op.Status = int(a.number("status", math.MaxUint8))
+		}
+	case OpMmap:
+		op.Addr = a.addr("address")
+		op.Len = a.number("length", math.MaxUint64)
+		op.Prot = a.prot()
+		op.Flags = a.flags()
+		a.source(op)
+	case OpMunmap, OpMprotect, OpMremap, OpMadvise, OpMlock, OpMunlock, OpShmat:
+		op.Addr = a.addr("address")
+		op.Len = a.number("length", math.MaxUint64)
+		switch op.Kind {
+		case OpMprotect:
+			op.Prot = a.prot()
+		case OpShmat:
+			op.Prot = a.prot()
+			op.Path = a.path()
+		case OpMremap:
+			op.NewLen = a.number("new length", math.MaxUint64)
+			op.Remap = parsed(a, "flags", parseRemapFlags)
+		case OpMadvise:
+			op.Advice = parsed(a, "advice", parseAdvice)
+		}
+	case OpBrk, OpShmdt:
+		op.Addr = a.addr("address")
+	case OpTouch:
+		op.Access = a.access()
+		a.target(op)
+		if op.Access == mem.Write {
+			op.Value = DefaultValue
+			if a.more() && !a.field() {
+				op.Value = byte(a.number("value", math.MaxUint8))
+			}
+		}
+	case OpArea:
+		op.Point = a.point()
+		r := parsed(a, "range", parseSpan)
+		op.Addr, op.Len = r.Start, r.Len()
+		op.Prot = a.prot()
+		op.Flags = a.flags()
+		if a.more() && bracketed(a.words[0].text) {
+			op.Name = a.word("source")
+		} else {
+			a.source(op)
+		}
+	case OpPresent:
+		op.Point, op.Set = a.point(), &PresentSet{}
+		for a.more() {
+			op.Set.Runs = append(op.Set.Runs, parsed(a, "run", parseRun))
+		}
+	case OpLost:
+		op.Count = a.number("count", math.MaxUint64)
+	}
+}
+
+// parseFields takes words of the form NAME=VALUE, in any order, each but arg
+// once.
+func (op *Op) parseFields(a *args) {
+	if op.Kind == OpFile {
+		op.File = &FileInfo{}
+	}
+	seen := map[string]bool{}
+	for a.more() {
+		w := a.word("field")
+		name, value, ok := strings.Cut(w, "=")
+		switch {
+		case a.err != nil:
+			return
+		case !ok:
+			a.fail(fmt.Errorf("%q is one word too many", clip(w)))
+			return
+		case seen[name] && name != "arg":
+			a.fail(fmt.Errorf("%s= comes twice", clip(name)))
+			return
+		}
+		seen[name] = true
+		if err := op.setField(name, value); err != nil {
+			a.fail(err)
+		}
+	}
+}
+
+// setField sets the field of the form NAME=VALUE.
+func (op *Op) setField(name, value string) (err error) {
+	count := func(most uint64) (n uint64) {
+		if n, err = parseNumber(value, most); err != nil {
+			err = fmt.Errorf("%s %w", name, err)
+		}
+		return n
+	}
+	start := func() *Start {
+		if op.Start == nil {
+			op.Start = &Start{}
+		}
+		return op.Start
+	}
+	switch k := op.Kind; {
+	case name == "flags" && (k == OpFork || k == OpVfork || k == OpThread || k == OpMlock || k == OpMlockall):
+		op.Bits = count(math.MaxUint64)
+	case name == "to" && k == OpMremap:
+		op.To = mem.VirtAddr(count(math.MaxUint64))
+	case name == "signal" && k == OpExit:
+		op.Signal = int(count(64))
+	case name == "minflt" && k == OpExit:
+		op.MinFlt = count(math.MaxUint64)
+	case name == "majflt" && k == OpExit:
+		op.MajFlt = count(math.MaxUint64)
+	case name == "ip" && k == OpTouch:
+		op.IP = mem.VirtAddr(count(math.MaxUint64))
+	case name == "err" && k == OpTouch:
+		op.Code = ErrorCode(count(uint64(maxCode))) | CodeKnown
+	case name == "base" && k == OpExec:
+		start().Base = mem.VirtAddr(count(math.MaxUint64))
+	case name == "interp" && k == OpExec:
+		start().Interp = value
+	case name == "ibase" && k == OpExec:
+		start().InterpBase = mem.VirtAddr(count(math.MaxUint64))
+	case name == "sp" && k == OpExec:
+		start().SP = mem.VirtAddr(count(math.MaxUint64))
+	case name == "brk" && k == OpExec:
+		start().Brk = mem.VirtAddr(count(math.MaxUint64))
+	case name == "arg" && k == OpExec:
+		start().Args = append(start().Args, value)
+	case name == "kind" && k == OpFile:
+		i := slices.Index(fileKindNames[:], value)
+		if i < 0 {
+			return fmt.Errorf("kind %q is none of %s", clip(value), strings.Join(fileKindNames[:], ", "))
+		}
+		op.File.Kind = FileKind(i)
+	case name == "size" && k == OpFile:
+		op.File.Size = count(math.MaxUint64)
+	case name == "mtime" && k == OpFile:
+		op.File.MTime, err = strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return fmt.Errorf("mtime %q is not a number of nanoseconds", clip(value))
+		}
+	case name == "dev" && k == OpFile:
+		op.File.Dev = count(math.MaxUint64)
+	case name == "ino" && k == OpFile:
+		op.File.Ino = count(math.MaxUint64)
+	case name == "build" && k == OpFile:
+		op.File.BuildID = value
+	default:
+		return fmt.Errorf("%q is no field of %v", clip(name+"="), k)
+	}
+	return err
 }
 
 // args takes words one by one; the first error sticks and makes all that
@@ -255,6 +450,34 @@ func (a *args) end() error {
 	return a.err
 }
 
+// field reports whether the next word is of the form NAME=VALUE.
+func (a *args) field() bool { return a.more() && strings.Contains(a.words[0].text, "=") }
+
+// parsed takes a word that parse reads.
+func parsed[T any](a *args, what string, parse func(string) (T, error)) T {
+	w := a.word(what)
+	var none T
+	if a.err != nil {
+		return none
+	}
+	v, err := parse(w)
+	if err != nil {
+		a.fail(err)
+		return none
+	}
+	return v
+}
+
+func (a *args) point() Point {
+	return parsed(a, "point", func(s string) (Point, error) {
+		p, ok := parsePoint(s)
+		if !ok {
+			return 0, fmt.Errorf("point %q is none of %s", clip(s), pointList())
+		}
+		return p, nil
+	})
+}
+
 func (a *args) path() string {
 	p := a.word("file")
 	if p == "" {
@@ -278,31 +501,14 @@ func (a *args) number(what string, most uint64) uint64 {
 func (a *args) addr(what string) mem.VirtAddr { return mem.VirtAddr(a.number(what, math.MaxUint64)) }
 
 func (a *args) prot() mem.Prot {
-	w := a.word("protection")
-	p, err := mem.ParseProt(clip(w))
-	if err != nil {
-		a.fail(err)
-	}
-	return p
+	return parsed(a, "protection", func(s string) (mem.Prot, error) { return mem.ParseProt(clip(s)) })
 }
 
 func (a *args) access() mem.Access {
-	w := a.word("access")
-	x, err := mem.ParseAccess(clip(w))
-	if err != nil {
-		a.fail(err)
-	}
-	return x
+	return parsed(a, "access", func(s string) (mem.Access, error) { return mem.ParseAccess(clip(s)) })
 }
 
-func (a *args) flags() MapFlags {
-	w := a.word("flags, private or shared,")
-	f, err := parseMapFlags(w)
-	if err != nil {
-		a.fail(err)
-	}
-	return f
-}
+func (a *args) flags() MapFlags { return parsed(a, "flags, private or shared,", parseMapFlags) }
 
 // source takes what mmap maps: anon or FILE+OFFSET.
 func (a *args) source(op *Op) {
@@ -344,13 +550,13 @@ func (a *args) place(op *Op, w string) {
 func (a *args) answer(k Kind) *Answer {
 	w := &Answer{}
 	switch k {
-	case OpFork:
+	case OpFork, OpVfork, OpThread:
 		w.PID = int(a.number("child", MaxPID))
-	case OpExec, OpMunmap, OpMprotect:
+	case OpExec, OpMunmap, OpMprotect, OpMadvise, OpMlock, OpMunlock, OpMlockall, OpMunlockall, OpShmdt:
 		if !a.errno(w) && a.number("answer", math.MaxUint64) != 0 {
 			a.fail(errors.New("the answer is neither 0 nor an error as in ENOMEM"))
 		}
-	case OpMmap, OpBrk:
+	case OpMmap, OpMremap, OpShmat, OpBrk:
 		if !a.errno(w) {
 			w.Addr = a.addr("answer")
 		}

@@ -18,32 +18,87 @@ func anyOp(t *rapid.T, first bool) Op {
 		"=", "anon", "../elf/static-pie", "/usr/bin/g++", "a b", "#", "\"", `\`, "\xff\xfe", "\u00a0", "test", "0x10", "+", "\r", "\t",
 	})).Filter(func(s string) bool { return s != "" && len(s) <= maxPath && strings.IndexByte(s, 0) < 0 })
 	number := rapid.OneOf(rapid.Uint64(), rapid.SampledFrom([]uint64{0, 1, 0x51cbf0, math.MaxUint64}))
-	kinds := []Kind{OpMark, OpFork, OpExec, OpExit, OpMmap, OpMunmap, OpMprotect, OpBrk, OpTouch}
+	lowest := OpFork // a mark has tests of its own
 	if first {
-		kinds = append(kinds, OpBoot)
+		lowest = OpBoot
 	}
+	digits := rapid.StringMatching(`[0-9a-f]{0,80}`)
 	op := Op{
+		Time:   rapid.OneOf(rapid.Just(uint64(0)), number).Draw(t, "time"),
 		PID:    rapid.OneOf(rapid.IntRange(1, 5), rapid.IntRange(1, MaxPID)).Draw(t, "pid"),
-		Kind:   rapid.SampledFrom(kinds).Draw(t, "kind"),
+		Kind:   Kind(rapid.IntRange(int(lowest), int(OpNote)).Draw(t, "kind")),
 		Path:   text.Draw(t, "path"),
 		Offset: number.Draw(t, "offset"),
 		Addr:   mem.VirtAddr(number.Draw(t, "addr")),
 		Len:    number.Draw(t, "len"),
 		Prot:   mem.Prot(rapid.IntRange(0, 7).Draw(t, "prot")),
-		Flags:  MapFlags(rapid.IntRange(0, 7).Draw(t, "flags")),
+		Flags:  MapFlags(rapid.IntRange(0, int(mapFlags)).Draw(t, "flags")),
 		Access: mem.Access(rapid.IntRange(0, 2).Draw(t, "access")),
 		Value:  rapid.Byte().Draw(t, "value"),
 		Status: rapid.IntRange(0, 255).Draw(t, "status"),
 		Name:   text.Draw(t, "name"),
+		NewLen: number.Draw(t, "new length"),
+		Remap:  RemapFlags(rapid.IntRange(0, int(remapFlags)).Draw(t, "remap")),
+		To:     mem.VirtAddr(number.Draw(t, "to")),
+		Advice: Advice(rapid.OneOf(rapid.IntRange(0, 30), rapid.IntRange(0, MaxPID)).Draw(t, "advice")),
+		Bits:   number.Draw(t, "bits"),
+		IP:     mem.VirtAddr(number.Draw(t, "ip")),
+		Signal: rapid.IntRange(0, 64).Draw(t, "signal"),
+		MinFlt: number.Draw(t, "minflt"),
+		MajFlt: number.Draw(t, "majflt"),
+		Count:  number.Draw(t, "count"),
+		Point:  Point(rapid.IntRange(1, int(PointExit)).Draw(t, "point")),
+		Set:    &PresentSet{},
+		File: &FileInfo{FileKind(rapid.IntRange(0, 3).Draw(t, "file kind")), number.Draw(t, "size") >> 1,
+			rapid.Int64().Draw(t, "mtime"), number.Draw(t, "dev"), number.Draw(t, "ino"), digits.Draw(t, "build id")},
 	}
-	if op.Kind != OpExec && rapid.Bool().Draw(t, "no path") {
-		op.Path = ""
+	if rapid.Bool().Draw(t, "code known") {
+		op.Code = CodeKnown | ErrorCode(rapid.IntRange(0, int(maxCode)).Draw(t, "code"))
 	}
-	if op.Kind == OpBoot {
-		op.PID = 1
+	if tid := rapid.IntRange(0, 3).Draw(t, "tid"); tid != op.PID {
+		op.TID = tid
+	}
+	if rapid.Bool().Draw(t, "start") {
+		op.Start = &Start{Base: mem.VirtAddr(number.Draw(t, "base")), SP: op.IP, Brk: op.To,
+			Args: rapid.SliceOfN(text, 0, 3).Draw(t, "args")}
+		if len(op.Start.Args) == 0 {
+			op.Start.Args = nil
+		}
+		if rapid.Bool().Draw(t, "interp") {
+			op.Start.Interp, op.Start.InterpBase = text.Draw(t, "interp path"), mem.VirtAddr(number.Draw(t, "ibase"))
+		}
+	}
+	at := mem.VirtAddr(0)
+	for range rapid.IntRange(0, 3).Draw(t, "runs") {
+		at += mem.VirtAddr(rapid.IntRange(0, 1<<40).Draw(t, "gap")) * mem.PageSize
+		r := Run{mem.Range{Start: at, End: at + mem.PageSize}, PageKind(rapid.IntRange(0, 2).Draw(t, "page kind"))}
+		op.Set.Runs, at = append(op.Set.Runs, r), r.End
+	}
+	switch op.Kind {
+	case OpMark, OpNote:
+	case OpExec, OpFile, OpShmat:
+	case OpArea:
+		op.Flags &= MapShared
+		op.Addr, op.Len = op.Addr>>1, op.Len>>1
+		op.Name = rapid.SampledFrom([]string{"", "[stack]", "[anon: a b]"}).Draw(t, "area")
+		if op.Name != "" {
+			op.Path = ""
+		}
+	case OpBoot:
+		op.PID, op.TID = 1, 0
+		fallthrough
+	default:
+		if rapid.Bool().Draw(t, "no path") {
+			op.Path = ""
+		}
+	}
+	if op.Kind != OpArea && op.Kind != OpPresent {
+		op.Point = 0
 	}
 	op = op.used()
-	if op.Kind == OpFork || rapid.Bool().Draw(t, "has answer") {
+	answers := op.Kind != OpMark && op.Kind != OpBoot && op.Kind != OpExit && op.Kind < OpFile
+	forks := op.Kind == OpFork || op.Kind == OpVfork || op.Kind == OpThread
+	if forks || answers && rapid.Bool().Draw(t, "has answer") {
 		op.Want = anyAnswer(t, op.Kind, mem.VirtAddr(number.Draw(t, "answer")))
 	}
 	return op
@@ -52,11 +107,9 @@ func anyOp(t *rapid.T, first bool) Op {
 func anyAnswer(t *rapid.T, k Kind, addr mem.VirtAddr) *Answer {
 	e := syscall.Errno(rapid.OneOf(rapid.Just(0), rapid.IntRange(0, maxErrno)).Draw(t, "errno"))
 	switch k {
-	case OpFork:
+	case OpFork, OpVfork, OpThread:
 		return &Answer{PID: rapid.IntRange(2, MaxPID).Draw(t, "child")}
-	case OpExec, OpMunmap, OpMprotect:
-		return &Answer{Errno: e}
-	case OpMmap, OpBrk:
+	case OpMmap, OpMremap, OpShmat, OpBrk:
 		if e != 0 {
 			return &Answer{Errno: e}
 		}
@@ -68,7 +121,7 @@ func anyAnswer(t *rapid.T, k Kind, addr mem.VirtAddr) *Answer {
 		}
 		return a
 	}
-	return nil
+	return &Answer{Errno: e}
 }
 
 // noLines returns ops without their line numbers.
@@ -126,7 +179,7 @@ func TestCheck(t *testing.T) {
 		{Op{PID: 1, Kind: OpTouch, Path: "x", Addr: 1}, "touch: a field is set that this operation does not use"},
 		{Op{PID: 1, Kind: OpMmap, Offset: 1}, "mmap: a field is set that this operation does not use"},
 		{Op{PID: 1, Kind: OpMmap, Prot: 8}, "mmap: protection 0x8 has unknown bits"},
-		{Op{PID: 1, Kind: OpMmap, Flags: 8}, "mmap: flags 0x8 have unknown bits"},
+		{Op{PID: 1, Kind: OpMmap, Flags: 1 << 12}, "mmap: flags 0x1000 have unknown bits"},
 		{Op{PID: 1, Kind: OpExec}, "exec: the file is missing"},
 		{Op{PID: 1, Kind: OpExec, Path: "a\x00"}, `exec: path "a\x00" holds a NUL byte`},
 		{Op{PID: 1, Kind: OpExec, Path: strings.Repeat("a", 4096)}, `exec: "` + strings.Repeat("a", 60) + `..." is longer than 4095 bytes`},

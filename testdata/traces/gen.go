@@ -145,7 +145,7 @@ func (g *gen) trace() {
 # does so first at the next exec: the shell of test %d, process %d. If it
 # assembles a wrong one, %d tests pass and no later one does.
 
-`, trace.Header, len(applets), (lastRO-firstText)/mem.PageSize+1, threshold,
+`, trace.Magic, len(applets), (lastRO-firstText)/mem.PageSize+1, threshold,
 		full, 2*full+1, threshold, full+1, 2*(full+1), full)
 	g.op(trace.Op{PID: 1, Kind: trace.OpBoot, Path: program})
 	g.read(1, startup)
