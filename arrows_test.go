@@ -23,6 +23,8 @@ var arrows = map[string][]string{
 	"vmsim/internal/live":      {"internal/elfhead", "mem"},
 	"vmsim/internal/core":      {"internal/elfhead", "mem"},
 	"vmsim/internal/hostexec":  {},
+	"vmsim/internal/perf":      {"mem"},
+	"vmsim/internal/perfdata":  {"internal/perf"},
 	"vmsim/internal/phys":      {"mem"},
 	"vmsim/internal/pagetable": {"internal/phys", "mem"},
 	"vmsim/vma":                {"mem"},
