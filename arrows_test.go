@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"vmsim/internal/symbol":    {"mem"},
 	"vmsim/internal/live":      {"internal/elfhead", "mem"},
 	"vmsim/internal/core":      {"internal/elfhead", "mem"},
+	"vmsim/internal/tracee":    {"internal/elfhead", "mem"},
 	"vmsim/internal/hostexec":  {},
 	"vmsim/internal/perf":      {"mem"},
 	"vmsim/internal/perfdata":  {"internal/perf"},
