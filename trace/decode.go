@@ -76,16 +76,7 @@ func (d *Decoder) Header() (Header, error) {
 
 // All yields the remaining operations; an error comes last. The end of the
 // trace is none.
-func (d *Decoder) All() iter.Seq2[Op, error] {
-	return func(yield func(Op, error) bool) {
-		for {
-			op, err := d.Next()
-			if err == io.EOF || !yield(op, err) || err != nil {
-				return
-			}
-		}
-	}
-}
+func (d *Decoder) All() iter.Seq2[Op, error] { return all(d.Next) }
 
 // Parse reads a whole trace. Its error is that of Decoder.Next.
 func Parse(name string, r io.Reader) ([]Op, error) {
