@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"vmsim/internal/record"
 	"vmsim/trace"
 )
 
@@ -23,6 +24,7 @@ type Importer func(name string, r io.Reader, emit func(*trace.Op) error) (trace.
 var importers = map[string]Importer{
 	"strace": Strace,
 	"lackey": Lackey,
+	"perf":   record.Perf,
 }
 
 // Kinds returns the names that From knows, in order.

@@ -67,10 +67,10 @@ func TestFrom(t *testing.T) {
 			t.Errorf("From(%q): %v", kind, err)
 		}
 	}
-	if diff := cmp.Diff([]string{"lackey", "strace"}, Kinds()); diff != "" {
+	if diff := cmp.Diff([]string{"lackey", "perf", "strace"}, Kinds()); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)
 	}
-	if _, err := From("dtrace"); err == nil || err.Error() != `recording "dtrace" is none of lackey, strace` {
+	if _, err := From("dtrace"); err == nil || err.Error() != `recording "dtrace" is none of lackey, perf, strace` {
 		t.Errorf("From(dtrace): %v", err)
 	}
 }

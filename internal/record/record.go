@@ -1,0 +1,260 @@
+//go:build linux && amd64
+
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vmsim/internal/perf"
+	"vmsim/internal/tracee"
+	"vmsim/trace"
+)
+
+// Config says what to record.
+type Config struct {
+	Argv    []string
+	Touches string // trace.TouchesComplete or trace.TouchesFaults
+	ASLR    bool   // leave address space randomisation on
+
+	Stdin, Stdout, Stderr *os.File // the command's own
+
+	// Level bounds what is asked of perf: perf.LevelFaults records as without
+	// root. The zero value takes the best that is permitted.
+	Level perf.Level
+}
+
+// Result is how a recording went.
+type Result struct {
+	tracee.Result              // of the command
+	Header        trace.Header // with all that the recording came to
+	Ops           int          // written
+	Ended         time.Duration
+}
+
+// Writer takes the operations of a recording, and at the end the header that is
+// known only then.
+type Writer interface {
+	Write(op *trace.Op) error
+	Close(final trace.Header) error
+}
+
+// Run runs a command and writes what it did with its memory. open makes the
+// Writer once the header is known as far as it can be before.
+//
+// The error is trouble of the recorder, or of the Writer; the command then has
+// run all the same, if it was started.
+func Run(cfg Config, open func(trace.Header) (Writer, error)) (res Result, err error) {
+	r := &recorder{cfg: cfg, done: make(chan struct{})}
+	if err := r.run(open); err != nil {
+		return r.res, err
+	}
+	return r.res, nil
+}
+
+// recorder is the state of one Run.
+type recorder struct {
+	cfg    Config
+	perf   *perf.Session // nil: the kernel permits none
+	noPerf error
+	conv   *Converter
+	w      Writer
+	res    Result
+	done   chan struct{} // closed when the command and all that it started have ended
+
+	mu      sync.Mutex // without perf: events come straight from the tracer
+	waiting []tracee.Event
+}
+
+// mode is how ptrace follows: the calls come from it where perf does not have
+// them.
+func (r *recorder) mode() tracee.Mode {
+	switch {
+	case r.cfg.Touches == trace.TouchesComplete:
+		return tracee.Complete
+	case r.level() == perf.LevelTracepoints:
+		return tracee.Light
+	}
+	return tracee.Syscalls
+}
+
+// level returns what perf can do here. It is asked before the command is started,
+// since how ptrace follows depends on it: of this very process.
+func (r *recorder) level() perf.Level {
+	if r.cfg.Level == perf.LevelFaults {
+		return perf.LevelFaults
+	}
+	s, err := perf.Open(perf.Config{PID: os.Getpid(), Ring: 1})
+	if err != nil {
+		return perf.LevelFaults
+	}
+	defer s.Close()
+	return s.Level()
+}
+
+// ready attaches perf to the command before its exec.
+func (r *recorder) ready(mode tracee.Mode) func(pid int) error {
+	return func(pid int) error {
+		cfg := perf.Config{PID: pid, Level: r.cfg.Level}
+		if mode == tracee.Light {
+			cfg.Syscalls = Syscalls
+		}
+		r.perf, r.noPerf = perf.Open(cfg)
+		if errors.Is(r.noPerf, perf.ErrNotPermitted) {
+			return nil
+		}
+		return r.noPerf
+	}
+}
+
+// Event takes what ptrace saw, on the tracer's thread.
+func (r *recorder) Event(e tracee.Event) {
+	if r.perf != nil {
+		r.perf.Post(e)
+		return
+	}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, e)
+	r.mu.Unlock()
+}
+
+func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
+	mode := r.mode()
+	began := perf.Now()
+	r.res.Header = r.header(time.Now())
+	r.conv = NewConverter(began, func(op *trace.Op) error {
+		if r.w == nil {
+			return nil
+		}
+		r.res.Ops++
+		return r.w.Write(op)
+	})
+	r.conv.Traced(mode)
+	s, err := tracee.Start(tracee.Config{Mode: mode, Argv: r.cfg.Argv, ASLR: r.cfg.ASLR, Signals: true,
+		Stdin: r.cfg.Stdin, Stdout: r.cfg.Stdout, Stderr: r.cfg.Stderr, Ready: r.ready(mode)}, r)
+	if err != nil {
+		return err
+	}
+	var werr error
+	r.res.Header.Missing = r.missing(mode)
+	if r.w, werr = open(r.res.Header); werr != nil {
+		r.w = nil // the command runs on: it is not its fault
+	}
+	go func() {
+		r.res.Result, err = s.Wait()
+		close(r.done)
+	}()
+	rerr := r.drain()
+	<-r.done
+	r.res.Ended = time.Duration(perf.Now() - began)
+	if r.w == nil {
+		return werr
+	}
+	return errors.Join(err, rerr, r.finish(mode))
+}
+
+// drain feeds the Converter until nothing comes any more.
+func (r *recorder) drain() error {
+	if r.perf == nil {
+		return r.drainEvents()
+	}
+	ended := false
+	for !ended {
+		select {
+		case <-r.done:
+			ended = true
+		default:
+		}
+		switch _, err := r.perf.Read(20*time.Millisecond, r.conv.Record); {
+		case err == io.EOF: // the tracer still hears of the last one's end
+			<-r.done
+			ended = true
+		case err != nil:
+			return fmt.Errorf("perf: %w", err)
+		}
+	}
+	if _, err := r.perf.Flush(r.conv.Record); err != nil {
+		return fmt.Errorf("perf: %w", err)
+	}
+	return nil
+}
+
+// drainEvents is drain without perf.
+func (r *recorder) drainEvents() error {
+	for ended := false; !ended; {
+		select {
+		case <-r.done:
+			ended = true
+		case <-time.After(5 * time.Millisecond):
+		}
+		r.mu.Lock()
+		events := r.waiting
+		r.waiting = nil
+		r.mu.Unlock()
+		for _, e := range events {
+			r.conv.Event(e, uint64(e.When()))
+		}
+	}
+	return nil
+}
+
+// finish closes what is open and writes the final header.
+func (r *recorder) finish(mode tracee.Mode) error {
+	err := r.conv.Close(perf.Now())
+	h := &r.res.Header
+	h.Lost = r.conv.Lost()
+	if r.perf != nil {
+		stats, cerr := r.perf.Close()
+		err = errors.Join(err, cerr)
+		h.Lost = max(h.Lost, stats.Lost)
+	}
+	h.Missing = append(r.missing(mode), r.conv.Missing()...)
+	h.Whole = err == nil
+	return errors.Join(err, r.w.Close(*h))
+}
+
+// header says what is known before the command runs.
+func (r *recorder) header(now time.Time) trace.Header {
+	h := trace.Header{Source: "vmsim record", Command: r.cfg.Argv, PageSize: 4096, Clock: "CLOCK_MONOTONIC",
+		Began: now.UTC().Format(time.RFC3339Nano), Touches: r.cfg.Touches}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Host, h.Kernel, h.Arch = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:])
+	}
+	return h
+}
+
+// missing says what is not recorded, and why.
+func (r *recorder) missing(mode tracee.Mode) []string {
+	var s []string
+	if r.perf == nil {
+		s = append(s, fmt.Sprintf("touches: %v", r.noPerf))
+	} else {
+		for _, m := range r.perf.Missing() {
+			if mode != tracee.Light && (m.What == perf.MissingSyscalls || m.What == perf.MissingCloneFlags) {
+				continue // ptrace has them
+			}
+			s = append(s, m.What+": "+m.Why)
+		}
+	}
+	switch mode {
+	case tracee.Complete:
+		s = append(s, "reads of pages that a fork inherits: they do not fault")
+	default:
+		s = append(s, missingFaults...)
+	}
+	if mode == tracee.Light {
+		s = append(s, "execs that failed")
+	}
+	for i := range s {
+		s[i] = strings.ToValidUTF8(s[i], "?")
+	}
+	return s
+}

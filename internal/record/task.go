@@ -1,0 +1,106 @@
+package record
+
+import (
+	"vmsim/internal/tracee"
+	"vmsim/trace"
+)
+
+// process is one that lives.
+type process struct {
+	num     int // in the trace
+	threads int // that live
+
+	// Between the kernel's exec (COMM) and the moment at which all is known of
+	// the new program, what it touches waits here.
+	execing bool
+	held    []trace.Op
+	image   *image // what perf says of the new program; nil where ptrace does
+
+	minflt, majflt uint64 // not the program's own
+}
+
+// task is a thread that lives.
+type task struct {
+	num  int // in the trace: that of its process if it is the first
+	proc *process
+
+	call     call // that it is in
+	injected bool // what it does is the tracer's
+	forked   bool // it called clone: a child is about to be told of
+	child    newborn
+
+	status, signal int // of its end
+	minflt, majflt uint64
+}
+
+// call is a system call between entry and return.
+type call struct {
+	nr    int // 0: none, since read is not recorded
+	args  [6]uint64
+	at    uint64 // of its entry
+	place int    // in the queue, if hold
+	hold  bool
+	file  *mapped // what MMAP2 says it mapped
+}
+
+// newborn is a FORK record that waits for its clone flags.
+type newborn struct{ pid, tid int }
+
+// op returns an operation by t.
+func (t *task) op(kind trace.Kind, time uint64) trace.Op {
+	op := trace.Op{Time: time, PID: t.proc.num, Kind: kind}
+	if t.num != t.proc.num {
+		op.TID = t.num
+	}
+	return op
+}
+
+// root makes the first process, and what init does for it.
+func (c *Converter) root(tid int, at uint64) *task {
+	c.last++
+	t := &task{num: c.last, proc: &process{num: c.last, threads: 1}}
+	c.tasks[tid] = t
+	c.out(trace.Op{Time: at, PID: 1, Kind: trace.OpFork, Want: &trace.Answer{PID: t.num}})
+	return t
+}
+
+// begin makes the task tid, a child of parent.
+func (c *Converter) begin(parent *task, tid int, flags uint64, known bool, at uint64) {
+	if old := c.tasks[tid]; old != nil {
+		c.end(tid, at) // its EXIT was lost
+	}
+	c.last++
+	t := &task{num: c.last}
+	kind := trace.OpFork
+	switch {
+	case flags&tracee.CloneThread != 0:
+		kind, t.proc = trace.OpThread, parent.proc
+		t.proc.threads++
+	case flags&tracee.CloneVM != 0:
+		kind = trace.OpVfork
+		fallthrough
+	default:
+		t.proc = &process{num: t.num, threads: 1}
+	}
+	c.tasks[tid] = t
+	op := parent.op(kind, at)
+	if op.Want = (&trace.Answer{PID: t.num}); known {
+		op.Bits = flags
+	}
+	c.out(op)
+}
+
+// end writes the exit of the task tid.
+func (c *Converter) end(tid int, at uint64) {
+	t := c.tasks[tid]
+	if t == nil {
+		return
+	}
+	delete(c.tasks, tid)
+	c.drop(t)           // killed in a call
+	c.ready(t.proc, at) // killed in the middle of an exec
+	op := t.op(trace.OpExit, at)
+	op.Status, op.Signal, op.MinFlt, op.MajFlt = t.status, t.signal, t.minflt, t.majflt
+	c.out(op)
+	t.proc.threads--
+}
