@@ -36,13 +36,16 @@ var arrows = map[string][]string{
 		"pagecache", "vma"},
 	"vmsim/verify":            {"internal/event", "mem"},
 	"vmsim/trace":             {"mem"},
-	"vmsim/internal/importer": {"mem", "trace"},
+	"vmsim/internal/importer": {"internal/record", "mem", "trace"},
 	"vmsim/internal/explain":  {"internal/report", "loader", "mem", "verify"},
 	"vmsim/internal/ldso":     {"mem"},
 	"vmsim/internal/session": {"hugepage", "internal/core", "internal/elfhead", "internal/event", "internal/live",
 		"internal/symbol", "loader", "mem", "trace", "verify", "vm"},
-	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/explain", "internal/ldso", "internal/part",
-		"internal/report", "internal/session", "loader", "mem", "vm"},
+	"vmsim/internal/record":    {"internal/elfhead", "internal/perf", "internal/perfdata", "internal/tracee", "mem", "trace"},
+	"vmsim/internal/soundness": {"mem", "trace"},
+	"vmsim/cmd/vmsim": {"", "hugepage", "internal/bug", "internal/event", "internal/explain", "internal/importer",
+		"internal/ldso", "internal/part", "internal/record", "internal/report", "internal/session", "internal/soundness",
+		"internal/tracee", "loader", "mem", "trace", "vm"},
 }
 
 func TestArrows(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"vmsim/internal/report"
+	"vmsim/internal/tracee"
 )
 
 // Exit codes, one for each meaning.
@@ -25,7 +26,10 @@ const (
 	exitInterrupted = 130 // ended by Ctrl-C; what was known is printed
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	tracee.Trampoline() // of vmsim record
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is the program: it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {

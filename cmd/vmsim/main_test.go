@@ -14,12 +14,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmsim/internal/elfgen"
+	"vmsim/internal/tracee"
 	"vmsim/mem"
 )
 
 // TestMain lets this binary be the vmsim that scripts and tests start, and one
 // that tells what memory it took.
 func TestMain(m *testing.M) {
+	tracee.Trampoline() // vmsim record starts this very program for it
 	testscript.Main(m, map[string]func(){"vmsim": main, "vmsim-peak": mainPeak})
 }
 

@@ -48,7 +48,7 @@ Results go to standard output, all else to standard error. Exit codes:
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newVerifyCommand(), newStressCommand(), newRunCommand(), newReplayCommand(), newReportCommand(),
-		newSweepCommand(), newExplainCommand(), newManCommand())
+		newSweepCommand(), newExplainCommand(), newRecordCommand(), newTraceCommand(), newManCommand())
 	registerOutput(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -56,7 +56,7 @@ Results go to standard output, all else to standard error. Exit codes:
 		switch cmd.Name() {
 		case "help":
 			cmd.Run, cmd.RunE = nil, help
-		case "completion", "report":
+		case "completion", "report", "trace":
 			cmd.RunE, cmd.Args = help, cobra.ArbitraryArgs // without a command below it, or with an unknown one
 		}
 	}
