@@ -1,6 +1,7 @@
 package pagecache
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -23,6 +24,7 @@ type page struct {
 	pfn        mem.PFN
 	valid      int
 	referenced bool
+	dirty      bool
 }
 
 // place is where a page belongs.
@@ -91,7 +93,7 @@ func (s *model) evict(n int) (gone []place) {
 			at := place{b.file, mem.PageIndex(b.block)*blockPages + i}
 			p := s.pages[at]
 			switch {
-			case p == nil || s.held[p.pfn] > 0 || len(gone) == n:
+			case p == nil || s.held[p.pfn] > 0 || p.dirty || len(gone) == n:
 			case p.referenced:
 				p.referenced = false
 			default:
@@ -122,14 +124,31 @@ func (s *model) check(t *rapid.T) {
 		if !s.c.Contains(at.file, at.index) || f.File != at.file || mem.PageIndex(f.Index) != at.index || int(f.Valid) != p.valid {
 			t.Fatalf("%v: frame %d is marked %+v, want %+v", at, p.pfn, *f, p)
 		}
+		if s.c.Dirty(at.file, at.index) != p.dirty {
+			t.Fatalf("%v: dirty, want %t", at, p.dirty)
+		}
 		if got := f.Flags&phys.Referenced != 0; got != p.referenced || f.Flags&phys.Cached == 0 {
 			t.Fatalf("%v: flags %b, referenced: want %t", at, f.Flags, p.referenced)
 		}
 	}
+	anon := 0
 	for no, anonymous := range s.files {
+		indexes := 0
+		for range s.c.Indexes(no, 0, MaxIndex) {
+			indexes++
+		}
+		if indexes != inFile[no] {
+			t.Fatalf("file %d: %d indexes, want %d", no, indexes, inFile[no])
+		}
+		if anonymous {
+			anon += inFile[no]
+		}
 		if s.c.FilePages(no) != inFile[no] || s.c.Anonymous(no) != anonymous {
 			t.Fatalf("file %d: %d pages, anonymous %t; want %d, %t", no, s.c.FilePages(no), s.c.Anonymous(no), inFile[no], anonymous)
 		}
+	}
+	if s.c.AnonymousPages() != anon {
+		t.Fatalf("%d anonymous pages, want %d", s.c.AnonymousPages(), anon)
 	}
 	allocated := len(s.pages)
 	for p, n := range s.held {
@@ -228,7 +247,7 @@ func TestModel(t *testing.T) {
 					t.Fatalf("insert %v: %t, cached before: %t", at, got, taken)
 				}
 				if !taken {
-					s.pages[at] = &page{pfn, valid, true}
+					s.pages[at] = &page{pfn, valid, true, false}
 					s.touched(at.block())
 					s.stats.Inserted++
 				}
@@ -236,6 +255,40 @@ func TestModel(t *testing.T) {
 					s.held[pfn]++
 				} else {
 					s.m.Put(pfn)
+				}
+			},
+			"write": func(t *rapid.T) {
+				no, ok := file(t)
+				at := place{no, rapid.SampledFrom(indexes).Draw(t, "index")}
+				if p := s.pages[at]; ok && p != nil && !s.files[no] {
+					s.c.SetDirty(no, at.index)
+					p.dirty = true
+				}
+			},
+			"remove": func(t *rapid.T) {
+				no, ok := file(t)
+				at := place{no, rapid.SampledFrom(indexes).Draw(t, "index")}
+				if ok && rapid.IntRange(0, 3).Draw(t, "really") == 0 {
+					s.c.Remove(no, at.index)
+					delete(s.pages, at)
+					s.tidy()
+				}
+			},
+			"open for writing": func(t *rapid.T) {
+				no, ok := file(t)
+				if !ok || s.files[no] || s.c.Writable(no) || rapid.IntRange(0, 9).Draw(t, "really") != 0 {
+					return
+				}
+				want := false
+				for at, p := range s.pages {
+					if at.file == no && p.valid < mem.PageSize {
+						delete(s.pages, at)
+						want = true
+					}
+				}
+				s.tidy()
+				if got := s.c.OpenForWriting(no); got != want || s.c.OpenForWriting(no) {
+					t.Fatalf("file %d opened for writing: partial pages %t, want %t", no, got, want)
 				}
 			},
 			"insert beyond": func(t *rapid.T) {
@@ -302,19 +355,13 @@ func TestModel(t *testing.T) {
 					}
 				}
 			},
-			"drop anonymous": func(t *rapid.T) {
-				odd := rapid.Uint32Range(0, 1).Draw(t, "odd")
-				dead := func(no uint32) bool { return no%2 == odd }
-				s.c.DropAnonymous(func(no uint32) bool {
-					if !s.files[no] {
-						t.Fatalf("asked about file %d, which is not anonymous", no)
-					}
-					return dead(no)
-				})
-				for no, anonymous := range s.files {
-					if anonymous && dead(no) {
+			"close anonymous": func(t *rapid.T) {
+				for _, no := range slices.Sorted(maps.Keys(s.files)) {
+					if s.files[no] && rapid.Bool().Draw(t, "this one") {
+						s.c.CloseAnonymous(no)
 						s.drop(no)
 						delete(s.files, no) // another file may get it
+						return
 					}
 				}
 			},

@@ -2,8 +2,8 @@ package pagecache
 
 import (
 	"fmt"
+	"iter"
 	"math"
-	"slices"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -23,12 +23,13 @@ const MaxIndex mem.PageIndex = 1 << 31
 type Cache struct {
 	phys  *phys.Memory
 	files []file   // by number; files[0] is unused
-	anon  []uint32 // numbers of shared anonymous memory
-	free  []uint32 // numbers of such that is gone
+	free  []uint32 // numbers of anonymous memory that is gone
 	byID  map[mem.FileID]uint32
 	lru   *simplelru.LRU[blockKey, struct{}]
 	front blockKey // the first of lru, which need not be added; zero: not known
 	stats Stats
+
+	anonPages int // pages of anonymous memory, of those in stats
 }
 
 // file is one content of one file.
@@ -36,7 +37,9 @@ type file struct {
 	mem.File
 	blocks []*block // by index / blockPages; nil where nothing is cached
 	pages  int
+	dirty  int  // pages that were written, and differ from what File holds
 	pinned bool // anonymous memory that has no other copy: never evicted
+	write  bool // a shared mapping may write to it
 }
 
 type block struct {
@@ -66,6 +69,12 @@ func New(m *phys.Memory) *Cache {
 	return &Cache{phys: m, files: make([]file, 1), byID: map[mem.FileID]uint32{}, lru: l}
 }
 
+// Known returns f's number, if it was opened and has not changed since.
+func (c *Cache) Known(f mem.File) (uint32, bool) {
+	no, ok := c.byID[f.Identity()]
+	return no, ok && c.files[no].Generation() == f.Generation()
+}
+
 // Open returns the number under which f's pages are cached: the same for two
 // Files of the same identity and generation. A new generation drops what the
 // cache holds of the old one (a bug of the Kevlar kernel: stale bytes after a write).
@@ -93,7 +102,6 @@ func (c *Cache) Open(f mem.File) uint32 {
 func (c *Cache) OpenAnonymous(f mem.File) uint32 {
 	no := c.Open(f)
 	c.files[no].pinned = true
-	c.anon = append(c.anon, no)
 	return no
 }
 
@@ -150,6 +158,9 @@ func (c *Cache) Insert(no uint32, index mem.PageIndex, pfn mem.PFN, valid int) b
 	b.pfn[index%blockPages] = pfn
 	b.n++
 	f.pages++
+	if f.pinned {
+		c.anonPages++
+	}
 	c.phys.Get(pfn)
 	fr := c.phys.Frame(pfn)
 	fr.File, fr.Index, fr.Valid = no, uint32(index), uint16(valid)
@@ -168,7 +179,14 @@ func (c *Cache) remove(no uint32, bn, i int) {
 	b.n--
 	f.pages--
 	c.stats.Pages--
-	c.phys.Frame(pfn).Flags &^= phys.Cached | phys.Referenced
+	if f.pinned {
+		c.anonPages--
+	}
+	fr := c.phys.Frame(pfn)
+	if fr.Flags&phys.Dirty != 0 {
+		f.dirty--
+	}
+	fr.Flags &^= phys.Cached | phys.Referenced | phys.Dirty
 	c.phys.Put(pfn)
 	if b.n == 0 {
 		f.blocks[bn] = nil
@@ -194,17 +212,86 @@ func (c *Cache) Drop(no uint32) {
 	}
 }
 
-// DropAnonymous drops the shared anonymous memory that dead picks. Its number
-// may be given to another file.
-func (c *Cache) DropAnonymous(dead func(no uint32) bool) {
-	c.anon = slices.DeleteFunc(c.anon, func(no uint32) bool {
-		if !dead(no) {
-			return false
+// CloseAnonymous drops anonymous memory. Its number may be given to another file.
+func (c *Cache) CloseAnonymous(no uint32) {
+	c.Drop(no)
+	c.files[no] = file{}
+	c.free = append(c.free, no)
+}
+
+// AnonymousPages returns how many pages of anonymous memory there are.
+func (c *Cache) AnonymousPages() int { return c.anonPages }
+
+// SetDirty marks a cached page of a file as written: it stays cached as long as
+// the file has this content.
+func (c *Cache) SetDirty(no uint32, index mem.PageIndex) {
+	f := c.phys.Frame(c.frame(no, index))
+	if f.Flags&phys.Dirty == 0 {
+		f.Flags |= phys.Dirty
+		c.files[no].dirty++
+	}
+}
+
+// Dirty reports whether a page is cached and was written.
+func (c *Cache) Dirty(no uint32, index mem.PageIndex) bool {
+	if c.files[no].dirty == 0 {
+		return false
+	}
+	pfn := c.frame(no, index)
+	return pfn != mem.NoFrame && c.phys.Frame(pfn).Flags&phys.Dirty != 0
+}
+
+// OpenForWriting notes that a shared mapping may write to file no from now on:
+// all its shared mappings then use the cache's frames, which must be whole. It
+// takes out those that are only partly valid, and reports whether there were any.
+func (c *Cache) OpenForWriting(no uint32) (dropped bool) {
+	f := &c.files[no]
+	if f.write {
+		return false
+	}
+	f.write = true
+	for i := range c.Indexes(no, 0, MaxIndex) {
+		if c.phys.Frame(c.frame(no, i)).Valid < mem.PageSize {
+			c.Remove(no, i)
+			dropped = true
 		}
-		c.Drop(no)
-		c.free = append(c.free, no)
-		return true
-	})
+	}
+	return dropped
+}
+
+// Writable reports whether OpenForWriting was called for file no.
+func (c *Cache) Writable(no uint32) bool { return c.files[no].write }
+
+// DirtyPages returns how many pages of file no were written.
+func (c *Cache) DirtyPages(no uint32) int { return c.files[no].dirty }
+
+// Remove takes a page out of the cache, if it is there: of anonymous memory, a
+// hole (Linux: FALLOC_FL_PUNCH_HOLE). Mappings of the frame keep it.
+func (c *Cache) Remove(no uint32, index mem.PageIndex) {
+	if c.frame(no, index) != mem.NoFrame {
+		c.remove(no, int(index/blockPages), int(index%blockPages))
+	}
+}
+
+// Indexes yields the cached pages of a file in r, by ascending index. The yielded
+// one may be removed.
+func (c *Cache) Indexes(no uint32, from, to mem.PageIndex) iter.Seq[mem.PageIndex] {
+	return func(yield func(mem.PageIndex) bool) {
+		for i := from; i < to; i++ {
+			blocks := c.files[no].blocks
+			b := uint64(i / blockPages)
+			if b >= uint64(len(blocks)) {
+				return
+			}
+			if blocks[b] == nil {
+				i |= blockPages - 1
+				continue
+			}
+			if blocks[b].pfn[i%blockPages] != mem.NoFrame && !yield(i) {
+				return
+			}
+		}
+	}
 }
 
 // Reset forgets all files and pages.
@@ -214,8 +301,8 @@ func (c *Cache) Reset() {
 	}
 	clear(c.files)
 	c.files = c.files[:1]
-	c.anon, c.free = c.anon[:0], c.free[:0]
-	c.stats = Stats{}
+	c.free = c.free[:0]
+	c.stats, c.anonPages = Stats{}, 0
 }
 
 // Stats returns the counters.
@@ -245,7 +332,11 @@ func (c *Cache) Evict(n int) int {
 			if pfn == mem.NoFrame || c.phys.Refs(pfn) > 1 {
 				continue
 			}
-			if f := c.phys.Frame(pfn); f.Flags&phys.Referenced != 0 {
+			f := c.phys.Frame(pfn)
+			if f.Flags&phys.Dirty != 0 {
+				continue // the only copy
+			}
+			if f.Flags&phys.Referenced != 0 {
 				f.Flags &^= phys.Referenced
 				continue
 			}
@@ -263,9 +354,9 @@ func (c *Cache) Evict(n int) int {
 // Check verifies the index against the frame table and the LRU, and calls ref
 // for each reference that the cache holds.
 func (c *Cache) Check(ref func(mem.PFN)) error {
-	pages, blocks := 0, 0
+	pages, blocks, anon := 0, 0, 0
 	for no := 1; no < len(c.files); no++ {
-		inFile := 0
+		inFile, dirty := 0, 0
 		for bn, b := range c.files[no].blocks {
 			if b == nil {
 				continue
@@ -289,6 +380,9 @@ func (c *Cache) Check(ref func(mem.PFN)) error {
 				if f.Valid == 0 || f.Valid > mem.PageSize {
 					return fmt.Errorf("page cache: frame %d has %d valid bytes", pfn, f.Valid)
 				}
+				if f.Flags&phys.Dirty != 0 {
+					dirty++
+				}
 				ref(pfn)
 			}
 			if n != b.n {
@@ -299,7 +393,16 @@ func (c *Cache) Check(ref func(mem.PFN)) error {
 		if inFile != c.files[no].pages {
 			return fmt.Errorf("page cache: file %d holds %d pages, %d counted", no, inFile, c.files[no].pages)
 		}
+		if dirty != c.files[no].dirty {
+			return fmt.Errorf("page cache: file %d has %d written pages, %d counted", no, dirty, c.files[no].dirty)
+		}
+		if c.files[no].pinned {
+			anon += inFile
+		}
 		pages += inFile
+	}
+	if anon != c.anonPages {
+		return fmt.Errorf("page cache: %d pages of anonymous memory, %d counted", anon, c.anonPages)
 	}
 	if pages != c.stats.Pages || blocks != c.lru.Len() {
 		return fmt.Errorf("page cache: %d pages in %d blocks, %d and %d counted", pages, blocks, c.stats.Pages, c.lru.Len())

@@ -60,6 +60,13 @@ func (p *Process) Touch(addr mem.VirtAddr, a mem.Access) (FaultKind, error) {
 	return kind, err
 }
 
+// Hit reports whether the TLB permits an access to addr: then it needs nothing
+// else. It is false as well for a page that the page table would give without a
+// fault; Touch finds out. The instruction pointer stays where it is: see SetIP.
+//
+// It is small so that it is inlined: a replay asks it for each touch first.
+func (p *Process) Hit(addr mem.VirtAddr, a mem.Access) bool { return p.m.tlb.Permits(p.tag, addr, a) }
+
 // Read copies from memory to b, faulting pages in (Linux: copy_from_user). On
 // an error a part may have been copied.
 func (p *Process) Read(addr mem.VirtAddr, b []byte) error {

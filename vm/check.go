@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"fmt"
+	"maps"
 
 	"vmsim/internal/pagetable"
 	"vmsim/mem"
@@ -43,7 +44,9 @@ func (m *Machine) Check() error {
 		if err := p.check(); err != nil {
 			return fmt.Errorf("process %d: %w", p.PID, err)
 		}
-		roots = append(roots, p.root)
+	}
+	for _, s := range spaces(procs) {
+		roots = append(roots, s.root)
 	}
 	if err := m.tables.Check(roots, ref); err != nil {
 		return err
@@ -59,6 +62,41 @@ func (m *Machine) Check() error {
 	}
 	if used := m.phys.Frames() - m.phys.FreeFrames(); used != held {
 		return fmt.Errorf("%d frames are allocated, %d are referenced", used, held)
+	}
+	return m.checkObjects(procs)
+}
+
+// checkObjects verifies that each shared object is mapped as often as it is
+// counted, and there as long as it is held.
+func (m *Machine) checkObjects(procs []*Process) error {
+	mapped := map[uint32]int{}
+	for _, s := range spaces(procs) {
+		pages := map[uint32]int{}
+		for v := range s.areas.All() {
+			if v.OfObject() {
+				pages[v.FileNo] += int(v.Len() / mem.PageSize)
+			}
+		}
+		if !maps.Equal(pages, s.shared) {
+			return fmt.Errorf("an address space maps %v pages of shared objects, %v are counted", pages, s.shared)
+		}
+		for no := range pages {
+			mapped[no]++
+		}
+	}
+	for no, o := range m.shared {
+		switch {
+		case o.no != no || !m.cache.Anonymous(no):
+			return fmt.Errorf("shared object %d is not file %d of the page cache", no, o.no)
+		case o.spaces != mapped[no]:
+			return fmt.Errorf("shared object %d: %d address spaces map it, %d are counted", no, mapped[no], o.spaces)
+		case o.spaces == 0 && !o.held:
+			return fmt.Errorf("shared object %d is still there, and nobody holds it", no)
+		}
+		delete(mapped, no)
+	}
+	if len(mapped) > 0 {
+		return fmt.Errorf("shared objects %v are mapped, and gone", mapped)
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ var ErrNoRoom = errors.New("no room in the address space")
 type Program struct {
 	Image  *loader.Image
 	Interp *loader.Image // mapped too, and entered first; nil maps the image alone
+	At     *Placement    // where all this lies; nil is where the profile puts it
 }
 
 // Exec replaces p's memory by a program. What is cached of it is used at once:
@@ -37,11 +38,15 @@ func (p *Process) Exec(prog Program) error {
 	if p.ended {
 		return syscall.ESRCH
 	}
-	objects, err := p.m.place(prog)
+	at, err := p.m.place(prog)
 	if err != nil {
 		return err
 	}
-	l := p.replace(objects)
+	if p.users > 1 { // it ran in another's memory
+		p.users--
+		p.mm = p.m.newMM(nil)
+	}
+	l := p.replace(at)
 	var done event.ProcessExec
 	for i, o := range p.objects {
 		if err := p.warm(o, l.areas[i], &done); err != nil {
@@ -51,6 +56,7 @@ func (p *Process) Exec(prog Program) error {
 			return err
 		}
 	}
+	p.Prefaulted, p.HugeWindows = done.Prefault, done.HugePages
 	if p.m.cfg.Events != nil {
 		done.PID, done.File = p.PID, prog.Image.File.Name()
 		done.Entry, done.Bias = event.Addr(p.ip), event.Addr(p.objects[0].Bias)
@@ -63,69 +69,32 @@ func (p *Process) Exec(prog Program) error {
 // Boot makes the first process. It runs prog as the kernel starts init: mapped,
 // but with no prefault and no assembly. Without a program its memory is empty.
 func (m *Machine) Boot(prog *Program) (*Process, error) {
-	var objects []Object
+	var at placed
 	if prog != nil {
 		var err error
-		if objects, err = m.place(*prog); err != nil {
+		if at, err = m.place(*prog); err != nil {
 			return nil, err
 		}
 	}
-	p := m.newProcess(vma.New())
+	p := m.newProcess(m.newMM(vma.New()))
 	if prog != nil {
-		p.replace(objects)
+		p.replace(at)
 	}
 	m.settle()
 	return p, nil
 }
 
-// place decides where the objects of a program go.
-func (m *Machine) place(prog Program) ([]Object, error) {
-	bias, err := prog.Image.BiasFrom(PIEBase)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoRoom, err)
-	}
-	objects := []Object{{prog.Image, bias}}
-	taken := objects[0].Extent()
-	stack := mem.Range{Start: StackTop - stackInitial, End: StackTop}
-	if taken.Overlaps(stack) {
-		return nil, fmt.Errorf("%w: program %v reaches into the stack %v", ErrNoRoom, taken, stack)
-	}
-	if prog.Interp == nil {
-		return objects, nil
-	}
-	// The interpreter goes where mmap would put it: below MmapBase, or below
-	// the program if that is in the way.
-	size := prog.Interp.Span().Len()
-	base := MmapBase - mem.VirtAddr(size)
-	if (mem.Range{Start: base, End: MmapBase}).Overlaps(taken) && taken.Start > mem.VirtAddr(size) {
-		base = taken.Start - mem.VirtAddr(size)
-	}
-	bias, err = prog.Interp.BiasAt(base)
-	if err != nil {
-		return nil, fmt.Errorf("interpreter %s: %w: %w", prog.Interp.File.Name(), ErrNoRoom, err)
-	}
-	interp := Object{prog.Interp, bias}
-	if interp.Extent().Overlaps(taken) {
-		return nil, fmt.Errorf("interpreter %s: %w: %v overlaps the program %v", prog.Interp.File.Name(), ErrNoRoom,
-			interp.Extent(), taken)
-	}
-	return append(objects, interp), nil
-}
-
-// replace gives p the areas of new objects and a stack, and empty tables.
-func (p *Process) replace(objects []Object) *mapped {
+// replace gives p, alone in its memory, the areas of a program, and empty tables.
+func (p *Process) replace(at placed) *mapped {
 	m := p.m
 	m.tables.Free(&p.root)
 	p.flushTLB()
-	l := m.layoutOf(objects)
-	old := p.sharedAnon
-	p.areas, p.objects, p.sharedAnon = l.set.Clone(), objects, false
-	if old {
-		m.reapAnonymous()
-	}
-	p.brkStart = objects[0].Extent().End
-	p.brk = p.brkStart
-	p.ip = objects[len(objects)-1].Entry() // the interpreter's, where there is one
+	l := m.layoutOf(at)
+	p.areas, p.objects, p.stackTop = l.set.Clone(), at.objects, at.stack.End
+	m.forgetObjects(p.mm)
+	p.locking, p.flagged = 0, false
+	p.brkStart, p.brk = at.brk, at.brk
+	p.ip = at.objects[len(at.objects)-1].Entry() // the interpreter's, where there is one
 	return l
 }
 
@@ -164,7 +133,8 @@ func window(areas []vma.VMA, base mem.VirtAddr) []vma.VMA {
 func (p *Process) warmWindow(base mem.VirtAddr, o Object, areas []vma.VMA, done *event.ProcessExec) error {
 	m := p.m
 	c, ok := m.assembler.Candidate(base, o.Bias, areas)
-	if ok {
+	// Of a file that was written to, what is kept is stale, and so is what is read.
+	if ok && m.cache.DirtyPages(m.cache.Open(c.File)) == 0 {
 		page, hit := m.huge.Lookup(hugepage.KeyOf(c))
 		if !hit && m.assembler.Wanted(c) {
 			page = p.assemble(c, areas)
@@ -303,6 +273,9 @@ func (m *Machine) inspectMapped(p *Process, start, end mem.VirtAddr) {
 		return
 	}
 	for _, o := range p.objects {
+		if m.cache.DirtyPages(m.cache.Open(o.Image.File)) > 0 {
+			continue // its pages may rightly differ from the file
+		}
 		for at := start; at < end; at += mem.PageSize {
 			e, _ := m.tables.Walk(p.root, at)
 			if !e.Present() || !o.Extent().Contains(at) {

@@ -6,7 +6,6 @@ import (
 
 	"vmsim/internal/event"
 	"vmsim/internal/pagetable"
-	"vmsim/internal/phys"
 	"vmsim/mem"
 	"vmsim/vma"
 )
@@ -52,12 +51,16 @@ type resolution struct {
 // resolve picks the case. v is p's view of the page, e its entry.
 func (p *Process) resolve(v *vma.PageView, a mem.Access, e pagetable.Entry) (resolution, error) {
 	switch {
+	case v.First.Shared && v.First.Flags&vma.MayWrite != 0 && !e.IsShared():
+		return p.sharedFileFault(v, a)
 	case e.Mapped() && a == mem.Write && !e.IsShared():
 		return p.cowFault(v, e)
 	case e.Mapped():
 		panic(fmt.Sprintf("vm: %v fault at %v with entry %v and page %v", a, v.Addr, e, v.Prot))
-	case v.First.Shared && v.First.Backed() && p.m.cache.Anonymous(v.First.FileNo):
-		return p.sharedFault(v)
+	case v.First.OfObject():
+		return p.objectFault(v, a)
+	case v.First.Shared && v.First.Kind == vma.File && p.m.cache.Writable(v.First.FileNo):
+		return p.sharedFileFault(v, a)
 	case len(v.Pieces) == 0:
 		return p.anonFault(v, a)
 	default:
@@ -96,6 +99,9 @@ func (p *Process) fileFault(v *vma.PageView, a mem.Access) (resolution, error) {
 			}
 			return p.copyCached(v, cached)
 		}
+		if m.cache.Writable(piece.FileNo) {
+			return p.writtenFileFault(v, a)
+		}
 	}
 	pfn, err := m.alloc()
 	if err != nil {
@@ -125,33 +131,6 @@ func (p *Process) copyCached(v *vma.PageView, cached mem.PFN) (resolution, error
 	return resolution{Minor, event.SourceCacheCopy, cached}, p.install(v, pfn, v.Prot)
 }
 
-// sharedFault maps the one frame that all mappings of a page of shared
-// anonymous memory use.
-//
-// Compare Linux mm/shmem.c:shmem_fault.
-func (p *Process) sharedFault(v *vma.PageView) (resolution, error) {
-	m := p.m
-	index := mem.PageIndex(v.First.OffsetOf(v.Addr) / mem.PageSize)
-	pfn, _, hit := m.cache.Lookup(v.First.FileNo, index)
-	if hit {
-		m.phys.Get(pfn)
-	} else {
-		var err error
-		if pfn, err = m.alloc(); err != nil {
-			return resolution{}, err
-		}
-		clear(m.phys.Page(pfn))
-		m.cache.Insert(v.First.FileNo, index, pfn, mem.PageSize)
-		m.phys.Frame(pfn).Flags |= phys.Dirty
-	}
-	e := pagetable.Make(pfn, v.Prot).Shared()
-	if err := p.set(v.Addr, e); err != nil {
-		m.phys.Put(pfn)
-		return resolution{}, err
-	}
-	return resolution{Minor, event.SourceShared, 0}, nil
-}
-
 // compose fills dst with the page's file bytes, and zeros elsewhere.
 func (m *Machine) compose(v *vma.PageView, dst []byte) error {
 	if len(v.Pieces) != 1 || v.Pieces[0].Len < mem.PageSize {
@@ -161,6 +140,9 @@ func (m *Machine) compose(v *vma.PageView, dst []byte) error {
 		piece := &v.Pieces[i]
 		if err := mem.ReadPadded(piece.File, dst[piece.At:piece.At+piece.Len], piece.Offset); err != nil {
 			return fmt.Errorf("read %s at 0x%x: %w", piece.File.Name(), piece.Offset, err)
+		}
+		if m.cache.DirtyPages(piece.FileNo) > 0 {
+			m.overlay(piece, dst[piece.At:piece.At+piece.Len])
 		}
 	}
 	return nil
@@ -188,16 +170,24 @@ func (p *Process) set(addr mem.VirtAddr, e pagetable.Entry) error {
 	return nil
 }
 
-// growStack extends the stack down to the page of addr: at most StackLimit
-// below its top, and not over another area.
+// growStack extends the stack, or a mapping that grows as it does, down to the
+// page of addr: at most StackLimit below its top, and not over another area. The
+// top of a mapping is its end; that of the stack is where exec put it.
 //
-// Compare Linux mm/vma.c:expand_downwards.
+// Compare Linux mm/vma.c:expand_downwards, acct_stack_growth.
 func (p *Process) growStack(addr mem.VirtAddr) bool {
-	if addr >= StackTop || addr < StackTop-StackLimit {
+	if addr >= mem.UserEnd {
 		return false
 	}
 	v, ok := p.areas.FindAbove(addr)
-	if !ok || v.Kind != vma.Stack {
+	if !ok || !v.Grows() {
+		return false
+	}
+	top := v.End
+	if v.Kind == vma.Stack {
+		top = p.stackTop
+	}
+	if addr >= top || uint64(top-addr) > StackLimit {
 		return false
 	}
 	p.areas.Resize(v.Start, mem.Range{Start: addr.PageDown(), End: v.End})
@@ -205,18 +195,13 @@ func (p *Process) growStack(addr mem.VirtAddr) bool {
 }
 
 func (p *Process) count(k FaultKind) {
-	all := &p.m.stats.Faults
-	switch k {
-	case Minor:
-		p.Faults.Minor++
-		all.Minor++
-	case Major:
-		p.Faults.Major++
-		all.Major++
-	case CoW:
-		p.Faults.CoW++
-		all.CoW++
+	if p.m.populating {
+		p.Populated.add(k)
+		p.m.stats.Populated.add(k)
+		return
 	}
+	p.Faults.add(k)
+	p.m.stats.Faults.add(k)
 }
 
 // refuse reports a segmentation fault. The process lives: who drives it
@@ -247,8 +232,25 @@ func (p *Process) oom(addr mem.VirtAddr) error {
 	if p.m.cfg.Events != nil {
 		p.m.emit(event.OOMKill{PID: p.PID, VAddr: event.Addr(addr), Resident: p.Residency().Resident})
 	}
+	for _, q := range p.m.sharers(p) {
+		q.Kill("oom")
+	}
 	p.Kill("oom")
 	return &OOMKill{p.PID, addr}
+}
+
+// sharers returns the other processes that run in p's memory, by PID.
+func (m *Machine) sharers(p *Process) []*Process {
+	if !p.SharesMemory() {
+		return nil
+	}
+	var out []*Process
+	for _, q := range m.Processes() {
+		if q != p && q.mm == p.mm {
+			out = append(out, q)
+		}
+	}
+	return out
 }
 
 func isNoMemory(err error) bool {

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"vmsim/loader"
@@ -15,11 +16,14 @@ type mapped struct {
 	areas [][]vma.VMA // of each object; in set, fillers side by side are one
 }
 
-// layoutKey says what a mapped was made of: where objects go follows from that.
-// A file whose content changed has another number.
+// layoutKey says what a mapped was made of, and where it is. A file whose content
+// changed has another number.
 type layoutKey struct {
 	images  [2]*loader.Image
 	fileNos [2]uint32
+	biases  [2]uint64
+	stack   mem.Range
+	extra   string
 }
 
 // maxLayouts bounds how many programs a machine remembers the layout of.
@@ -27,26 +31,30 @@ const maxLayouts = 64
 
 // layoutOf returns the areas of a program. They are laid out once: to clone them
 // is much cheaper than to insert them.
-func (m *Machine) layoutOf(objects []Object) *mapped {
-	var key layoutKey
-	for i, o := range objects {
-		key.images[i], key.fileNos[i] = o.Image, m.cache.Open(o.Image.File)
+func (m *Machine) layoutOf(at placed) *mapped {
+	key := layoutKey{stack: at.stack}
+	for i, o := range at.objects {
+		key.images[i], key.fileNos[i], key.biases[i] = o.Image, m.cache.Open(o.Image.File), o.Bias
+	}
+	if len(at.extra) > 0 {
+		key.extra = fmt.Sprintf("%q", at.extra)
 	}
 	if l, ok := m.layouts[key]; ok {
 		return l
 	}
 	l := &mapped{set: vma.New()}
-	for i, o := range objects {
+	for i, o := range at.objects {
 		areas := layout(o.Image, o.Bias, key.fileNos[i])
 		for _, v := range areas {
 			mustInsert(l.set, v)
 		}
 		l.areas = append(l.areas, areas)
 	}
-	mustInsert(l.set, vma.VMA{
-		Range: mem.Range{Start: StackTop - stackInitial, End: StackTop},
-		Prot:  objects[0].Image.StackProt, Kind: vma.Stack,
-	})
+	mustInsert(l.set, vma.VMA{Range: at.stack, Prot: at.objects[0].Image.StackProt, Kind: vma.Stack})
+	for _, x := range at.extra {
+		mustInsert(l.set, vma.VMA{Range: x.Range, Prot: x.Prot.Effective(), Kind: vma.Special,
+			File: mem.NewBytesFile(x.Name, nil), FileEnd: x.Start})
+	}
 	if len(m.layouts) >= maxLayouts {
 		clear(m.layouts)
 	}

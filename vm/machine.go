@@ -49,6 +49,7 @@ type Config struct {
 	Hardening Hardening
 	Events    event.Sink // takes what happens; may be nil
 	Digest    bool       // put the SHA-256 of assembled windows into their events
+	MaxAreas  int        // areas that a process may have (vm.max_map_count); 0 is MaxAreas
 }
 
 // Machine is one simulated computer.
@@ -62,9 +63,12 @@ type Machine struct {
 	assembler *hugepage.Assembler
 	zero      mem.PFN      // the shared zero page
 	view      vma.PageView // of the page that faults
-	noAreas   *vma.Set     // of processes that ended: stays empty
+	dead      *mm          // of processes that ended: stays empty
+
+	populating bool // faults are counted as populated, see Process.populate
 
 	procs   map[int]*Process
+	shared  map[uint32]*SharedObject // by number in the page cache
 	layouts map[layoutKey]*mapped
 	lastPID int
 	stats   Stats
@@ -75,6 +79,7 @@ type Machine struct {
 // Stats counts what the machine did since New or Reset.
 type Stats struct {
 	Faults         Faults // of all processes, dead ones included
+	Populated      Faults // see Process.Populated; not among Faults
 	Assembled      int    // windows put together
 	FromCache      int    // sub-pages of those, by origin
 	FromFile       int
@@ -96,6 +101,18 @@ type Faults struct {
 	CoW   int `json:"cow"`   // a write to a page that was mapped: copied, or taken over
 }
 
+// add counts one.
+func (f *Faults) add(k FaultKind) {
+	switch k {
+	case Minor:
+		f.Minor++
+	case Major:
+		f.Major++
+	case CoW:
+		f.CoW++
+	}
+}
+
 // Total returns the sum.
 func (f Faults) Total() int { return f.Minor + f.Major + f.CoW }
 
@@ -114,6 +131,9 @@ func New(cfg Config) (*Machine, error) {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
+	if cfg.MaxAreas <= 0 {
+		cfg.MaxAreas = MaxAreas
+	}
 	if cfg.Policy == nil {
 		k, err := hugepage.NewKevlar(hugepage.DefaultThreshold)
 		if err != nil {
@@ -131,8 +151,9 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{cfg: cfg, phys: ram, tables: tables, cache: pagecache.New(ram),
-		huge: hugepage.NewCache(ram), noAreas: vma.New(), procs: map[int]*Process{},
-		layouts: map[layoutKey]*mapped{}}
+		huge: hugepage.NewCache(ram), procs: map[int]*Process{},
+		shared: map[uint32]*SharedObject{}, layouts: map[layoutKey]*mapped{}}
+	m.dead = m.newMM(vma.New())
 	m.assembler = hugepage.NewAssembler(ram, m.cache, cfg.Policy)
 	m.boot()
 	return m, nil
@@ -159,6 +180,7 @@ func (m *Machine) Reset() {
 		p.release()
 	}
 	m.huge.Reset()
+	clear(m.shared)
 	m.cache.Reset()
 	clear(m.layouts) // they name files by number
 	m.phys.Put(m.zero)

@@ -18,6 +18,7 @@ import (
 	"vmsim/internal/elfgen"
 	"vmsim/internal/event"
 	"vmsim/mem"
+	"vmsim/vma"
 )
 
 // modelOps is how many operations TestModel makes. The full size is a million:
@@ -56,6 +57,8 @@ func TestModel(t *testing.T) {
 		return
 	}
 	for _, what := range []string{
+		"fork", "vfork", "mremap", "madvise", "mlock", "mlockall", "populated", "remapped", "advised", "dirty", "rival",
+		"opened for writing", "read before it was opened",
 		"fork", "exec", "exec no room", "exit", "boot", "read", "write", "touch", "mmap", "munmap", "mprotect", "brk",
 		"no fault", "minor", "major", "cow", "SEGV_MAPERR", "SEGV_ACCERR", "stack growth", "shared between processes",
 		"EINVAL", "ENOMEM", "EEXIST", "EACCES", "EOVERFLOW",
@@ -98,6 +101,8 @@ type model struct {
 	all     []program
 	files   []modelFile
 	witness *witness
+	objects []modelObject
+	written bool // the last of objects is open for writing
 	procs   []*modelProc
 	seen    map[string]int
 	oom     error // what was wrong with an out-of-memory kill
@@ -106,6 +111,13 @@ type model struct {
 type modelProc struct {
 	*plain
 	p *Process
+}
+
+// modelObject is what mappings share.
+type modelObject struct {
+	file   *mem.BytesFile // nil for shared memory
+	shared *SharedObject
+	object *object
 }
 
 // modelFile is a file for mmap.
@@ -149,10 +161,11 @@ func modelFiles(all []program) []modelFile {
 }
 
 var (
-	opGen        = rapid.SampledFrom(weighted("write", 6, "touch", 6, "read", 4, "fork", 4, "mmap", 4, "munmap", 2, "mprotect", 3, "exec", 3, "exit", 2, "brk", 2, "compare", 2))
+	opGen        = rapid.SampledFrom(weighted("write", 6, "touch", 6, "rival", 2, "open", 1, "read", 4, "fork", 4, "mmap", 4, "munmap", 2, "mprotect", 3, "mremap", 4, "madvise", 4, "mlock", 2, "mlockall", 1, "vfork", 1, "release", 1, "exec", 3, "exit", 2, "brk", 2, "compare", 2))
 	accessGen    = rapid.SampledFrom([]mem.Access{mem.Read, mem.Write, mem.Exec})
 	protGen      = rapid.SampledFrom([]mem.Prot{rw, ro, rx, mem.ProtNone, rwx, mem.ProtWrite, mem.ProtExec})
-	placeGen     = rapid.SampledFrom(weighted("mapped", 9, "edge", 3, "stack", 2, "wild", 1))
+	backingGen   = rapid.SampledFrom([]string{"object", "file", "anonymous"})
+	placeGen     = rapid.SampledFrom(weighted("mapped", 9, "edge", 3, "object", 3, "stack", 2, "wild", 1))
 	memoryGen    = rapid.SampledFrom([]uint64{4 << 20, 8 << 20, 12 << 20, 24 << 20})
 	thresholdGen = rapid.SampledFrom([]int{0, 1, 16, hugepage.DefaultThreshold, 600})
 	wildGen      = rapid.SampledFrom([]mem.VirtAddr{0, mem.PageSize, 0x400000, PIEBase - 1, MmapBase, StackTop - 1, StackTop,
@@ -194,10 +207,13 @@ func runModel(t *rapid.T, all []program, seen map[string]int) {
 		t.Fatal(err)
 	}
 	defer s.m.Close()
+	s.makeObjects()
 	t.Repeat(map[string]func(*rapid.T){"": s.check, "op": s.op})
 	s.m.cfg.Hardening = Default // one check for all that follows
 	for _, p := range slices.Clone(s.procs) {
-		s.compare(p, true)
+		if !p.p.Ended() { // killed with one before, whose memory it shared
+			s.compare(p, true)
+		}
 	}
 	s.check(t)
 	s.addStats()
@@ -248,7 +264,6 @@ func (s *model) check(t *rapid.T) {
 	if s.oom != nil {
 		t.Fatal(s.oom)
 	}
-	s.checkShared(t)
 	if got, want := len(s.m.Processes()), len(s.procs); got != want {
 		t.Fatalf("%d processes, want %d", got, want)
 	}
@@ -257,22 +272,6 @@ func (s *model) check(t *rapid.T) {
 			t.Fatalf("process %d is gone", p.p.PID)
 		}
 	}
-}
-
-// checkShared looks for shared anonymous memory that no process maps.
-func (s *model) checkShared(t *rapid.T) {
-	used := map[uint32]bool{}
-	for _, p := range s.procs {
-		for v := range p.p.Areas() {
-			used[v.FileNo] = true
-		}
-	}
-	s.m.cache.DropAnonymous(func(no uint32) bool {
-		if !used[no] {
-			t.Fatalf("shared memory %d is still there, and nobody maps it", no)
-		}
-		return false
-	})
 }
 
 // op makes one operation.
@@ -287,8 +286,9 @@ func (s *model) op(t *rapid.T) {
 	name := opGen.Draw(t, "operation")
 	s.seen[name]++
 	map[string]func(*modelProc){
-		"touch": s.touch, "read": s.read, "write": s.write, "fork": s.fork, "exec": s.exec, "mmap": s.mmap,
-		"munmap": s.munmap, "mprotect": s.mprotect, "brk": s.setBrk, "exit": s.exit,
+		"touch": s.touch, "read": s.read, "write": s.write, "rival": s.rival, "open": s.open, "fork": s.fork, "exec": s.exec, "mmap": s.mmap,
+		"munmap": s.munmap, "mprotect": s.mprotect, "mremap": s.mremap, "madvise": s.madvise,
+		"mlock": s.mlock, "mlockall": s.mlockall, "vfork": s.vfork, "release": s.release, "brk": s.setBrk, "exit": s.exit,
 		"compare": func(p *modelProc) { s.compare(p, s.draw("fault in", 0, 7) == 7) },
 	}[name](p)
 }
@@ -323,6 +323,11 @@ func (s *model) killed(p *modelProc, err error) bool {
 	if oom.PID != p.p.PID {
 		s.t.Fatalf("process %d was killed in the place of %d", oom.PID, p.p.PID)
 	}
+	for _, q := range slices.Clone(s.procs) {
+		if q.plain == p.plain { // who shares its memory goes with it
+			s.drop(q)
+		}
+	}
 	s.drop(p)
 	return true
 }
@@ -351,7 +356,7 @@ func (s *model) boot() {
 	case err != nil:
 		s.t.Fatalf("boot: %v", err)
 	case prog != nil:
-		p.plain.exec(prog)
+		p.plain = p.plain.exec(prog, nil)
 	}
 	p.p = q
 	s.procs = append(s.procs, p)
@@ -362,12 +367,103 @@ func (s *model) fork(p *modelProc) {
 		s.exit(p)
 		return
 	}
-	s.procs = append(s.procs, &modelProc{p.plain.fork(), p.p.Fork()})
+	c := p.p.Fork()
+	if c.Ended() {
+		s.seen["fork without nodes"]++
+		return
+	}
+	s.procs = append(s.procs, &modelProc{p.plain.fork(), c})
+}
+
+func (s *model) vfork(p *modelProc) {
+	if len(s.procs) < maxProcs {
+		s.procs = append(s.procs, &modelProc{p.plain, p.p.Vfork()})
+	}
+}
+
+// makeObjects makes what mappings will share: two shared objects, and a file,
+// which some machines have open for writing from the start: see opened.
+func (s *model) makeObjects() {
+	for _, name := range []string{"/memfd:one (deleted)", "/SYSV00000000 (deleted)"} {
+		s.objects = append(s.objects, modelObject{shared: s.m.NewShared(name, 0), object: &object{data: map[int][]byte{}}})
+	}
+	data := make([]byte, 6*mem.PageSize+77)
+	elfgen.Pattern(9<<20, data)
+	o := modelObject{file: mem.NewBytesFile("written", data), object: &object{data: map[int][]byte{}, base: data}}
+	s.objects = append(s.objects, o)
+	if rapid.Bool().Draw(s.t, "open from the start") {
+		s.m.OpenForWriting(o.file)
+		s.written = true
+	}
+}
+
+// open opens the file for writing, seldom, after p has read a private mapping of it.
+func (s *model) open(p *modelProc) {
+	if s.written || s.draw("open", 0, 3) > 0 {
+		s.touch(p)
+		return
+	}
+	o := s.objects[len(s.objects)-1]
+	a := Mapping{Len: uint64(s.draw("pages", 1, 7) * mem.PageSize), Prot: rw, File: o.file}
+	s.mapping(p, a, nil, o.object)
+	for i := 0; !p.p.Ended() && i < len(p.pages); i++ {
+		if page := p.pages[i]; page.object == o.object && !page.shared && page.prot != mem.ProtNone {
+			_, err := p.p.Touch(page.at, mem.Read)
+			s.killed(p, err)
+		}
+	}
+	s.m.OpenForWriting(o.file)
+	s.opened()
+}
+
+// opened looks whether the file is open for writing since the last mmap. Up to
+// then, what a read of a private page that may be written got is not the model's
+// to know: a copy of its own, or the cache's frame, if the file was cached. In
+// Linux it is always the frame, which shows what is written later; here copies
+// stay what they are, see Machine.OpenForWriting.
+func (s *model) opened() {
+	o := &s.objects[len(s.objects)-1]
+	if s.written || !s.m.cache.Writable(s.m.cache.Open(o.file)) {
+		return
+	}
+	s.written = true
+	s.seen["opened for writing"]++
+	for _, p := range s.procs {
+		for run := range p.p.Present() {
+			for i := p.search(run.Start); run.Kind == FileCopy && i < p.search(run.End); i++ {
+				if page := &p.pages[i]; page.object == o.object && !page.shared && page.own == nil {
+					page.copied()
+					s.seen["read before it was opened"]++
+				}
+			}
+		}
+	}
+}
+
+// release lets go of one shared object, seldom.
+func (s *model) release(*modelProc) {
+	for i := range s.objects {
+		if o := &s.objects[i]; o.shared != nil && s.draw("release", 0, 19) == 19 {
+			o.shared.Release()
+			*o = modelObject{shared: s.m.NewShared("/memfd:next (deleted)", 0), object: &object{data: map[int][]byte{}}}
+		}
+	}
 }
 
 func (s *model) exec(p *modelProc) {
 	prog := s.program()
-	err := p.p.Exec(prog.prog)
+	arg := prog.prog
+	if !prog.noRoom && rapid.Bool().Draw(s.t, "placed") {
+		end := mem.VirtAddr(0x7ff000000000 - s.draw("stack", 0, 9)*mem.PageSize)
+		arg.At = &Placement{Stack: mem.Range{Start: end - mem.VirtAddr(s.draw("stack pages", 1, 40)*mem.PageSize), End: end},
+			Brk: 0x7f0000000000, Extra: []Extra{{mem.Range{Start: 0x7ff100000000, End: 0x7ff100002000}, rx, "[vdso]"}}}
+	}
+	shared := p.p.SharesMemory()
+	before := p.plain
+	if !prog.noRoom {
+		p.plain = &plain{} // its own now
+	}
+	err := p.p.Exec(arg)
 	switch {
 	case s.killed(p, err):
 	case prog.noRoom:
@@ -375,10 +471,14 @@ func (s *model) exec(p *modelProc) {
 		if !errors.Is(err, ErrNoRoom) {
 			s.t.Fatalf("exec %s: %v, want %v", prog.name, err, ErrNoRoom)
 		}
+		p.plain = before
 	case err != nil:
 		s.t.Fatalf("exec %s: %v", prog.name, err)
 	default:
-		p.plain.exec(prog)
+		if shared {
+			s.seen["exec after vfork"]++
+		}
+		p.plain = p.plain.exec(prog, arg.At)
 		if got, want := p.p.IP(), prog.images[len(prog.images)-1].entry; got != want {
 			s.t.Fatalf("exec %s: IP %v, want %v", prog.name, got, want)
 		}
@@ -395,8 +495,8 @@ func (s *model) exit(p *modelProc) {
 }
 
 // addr draws an address: most often in a page of p, and then more often than not
-// in one that permits a; sometimes beside one, in reach of the stack, or
-// anywhere.
+// in one that permits a; sometimes in one of an object, beside one, in reach of the
+// stack, or anywhere.
 func (s *model) addr(p *modelProc, a mem.Access) mem.VirtAddr {
 	place := placeGen.Draw(s.t, "place")
 	off := mem.VirtAddr(s.uniform("offset", 0, mem.PageSize-1))
@@ -406,11 +506,17 @@ func (s *model) addr(p *modelProc, a mem.Access) mem.VirtAddr {
 		if n == 60 && s.draw("deep", 0, 3) == 0 {
 			n = StackLimit/mem.PageSize + s.draw("beyond the limit", 0, 2)
 		}
-		return StackTop - mem.VirtAddr(n*mem.PageSize) + off
+		return max(p.stackTop, 1<<24) - mem.VirtAddr(n*mem.PageSize) + off
 	case place == "wild" || len(p.pages) == 0:
 		return wildGen.Draw(s.t, "address")
 	}
 	i := s.uniform("page", 0, len(p.pages)-1)
+	if place == "object" { // what others see too
+		for n := 0; n < len(p.pages) && p.pages[i].object == nil; n++ {
+			i = (i + 1) % len(p.pages)
+		}
+		return p.pages[i].at + off
+	}
 	if place == "edge" {
 		return p.pages[i].at + mem.VirtAddr(s.draw("pages off", -2, 2)*mem.PageSize) + off
 	}
@@ -456,8 +562,12 @@ func (s *model) touch(p *modelProc) {
 	a := accessGen.Draw(s.t, "access")
 	addr := s.addr(p, a)
 	kind, err := p.p.Touch(addr, a)
-	if _, ok := s.outcome(p, addr, a, err); !ok {
+	page, ok := s.outcome(p, addr, a, err)
+	if !ok {
 		return
+	}
+	if a == mem.Write {
+		page.copied()
 	}
 	s.seen[map[FaultKind]string{NoFault: "no fault", Minor: "minor", Major: "major", CoW: "cow"}[kind]]++
 	if kind, err := p.p.Touch(addr, a); kind != NoFault || err != nil {
@@ -515,8 +625,58 @@ func failedAt(err error, addr mem.VirtAddr) bool {
 	return err != nil
 }
 
+// rival writes to what private pages are of, through a shared mapping of it, and
+// compares those: copies must not change, all others must.
+func (s *model) rival(p *modelProc) {
+	type key struct {
+		of    *object
+		index int
+	}
+	private := map[key]bool{}
+	s.eachOfObject(func(_ *modelProc, page *plainPage) {
+		if !page.shared {
+			private[key{page.object, page.index}] = true
+		}
+	})
+	type target struct {
+		p  *modelProc
+		at mem.VirtAddr
+	}
+	var targets []target
+	s.eachOfObject(func(q *modelProc, page *plainPage) {
+		if page.shared && page.prot&mem.ProtWrite != 0 && private[key{page.object, page.index}] {
+			targets = append(targets, target{q, page.at})
+		}
+	})
+	if len(targets) == 0 {
+		s.mmap(p)
+		return
+	}
+	s.seen["rival"]++
+	to := targets[s.uniform("target", 0, len(targets)-1)]
+	s.writeAt(to.p, to.at, make([]byte, s.draw("length", 1, mem.PageSize)))
+	for _, q := range slices.Clone(s.procs) {
+		s.compare(q, false)
+	}
+}
+
+// eachOfObject calls f for all pages of objects.
+func (s *model) eachOfObject(f func(*modelProc, *plainPage)) {
+	for _, p := range s.procs {
+		for i := range p.pages {
+			if p.pages[i].object != nil {
+				f(p, &p.pages[i])
+			}
+		}
+	}
+}
+
 func (s *model) write(p *modelProc) {
-	addr, b := s.addr(p, mem.Write), make([]byte, s.draw("length", 0, 3*mem.PageSize))
+	s.writeAt(p, s.addr(p, mem.Write), make([]byte, s.draw("length", 0, 3*mem.PageSize)))
+}
+
+// writeAt fills b and writes it.
+func (s *model) writeAt(p *modelProc, addr mem.VirtAddr, b []byte) {
 	r := rand.New(rand.NewPCG(uint64(s.draw("bytes", 1, 1<<20)), 0))
 	for i := range b {
 		b[i] = byte(r.Uint32() >> 7)
@@ -534,7 +694,13 @@ func (s *model) write(p *modelProc) {
 		}
 		page.write(r.Start.PageOffset(), data[:r.Len()])
 		data = data[r.Len():]
-		if page.object != nil && len(s.procs) > 1 {
+		if page.shared && page.what == plainFile {
+			s.seen["dirty"]++
+			if o := s.objects[len(s.objects)-1]; !s.m.Dirty(o.file, mem.PageIndex(page.index)) {
+				s.t.Fatalf("page %d of the file is not dirty", page.index)
+			}
+		}
+		if page.shared && len(s.procs) > 1 {
 			s.seen["shared between processes"]++
 		}
 	}
@@ -550,7 +716,7 @@ func (s *model) errno(what string, got, want error) {
 	}
 	if want != nil {
 		s.seen[map[error]string{syscall.EINVAL: "EINVAL", syscall.ENOMEM: "ENOMEM", syscall.EEXIST: "EEXIST",
-			syscall.EACCES: "EACCES", syscall.EOVERFLOW: "EOVERFLOW"}[want]]++
+			syscall.EACCES: "EACCES", syscall.EOVERFLOW: "EOVERFLOW", syscall.EFAULT: "EFAULT", syscall.EOPNOTSUPP: "EOPNOTSUPP"}[want]]++
 	}
 }
 
@@ -578,8 +744,21 @@ func (s *model) start(p *modelProc) mem.VirtAddr {
 
 func (s *model) mmap(p *modelProc) {
 	a := Mapping{Len: s.length(), Prot: protGen.Draw(s.t, "protection"), Shared: rapid.Bool().Draw(s.t, "shared")}
+	a.GrowsDown = s.draw("grows down", 0, 15) == 15
+	a.Locked = s.draw("locked", 0, 15) == 15
+	a.Populate = s.draw("populate", 0, 15) == 15
 	var data []byte
-	if rapid.Bool().Draw(s.t, "of a file") {
+	var of *object
+	switch backingGen.Draw(s.t, "backing") {
+	case "object":
+		o := s.objects[s.uniform("object", 0, len(s.objects)-1)]
+		of, a.Object = o.object, o.shared
+		if o.file != nil {
+			a.File = o.file
+			a.SharedWrite = s.draw("open for writing", 0, 5) < map[bool]int{false: 1, true: 5}[s.written]
+		}
+		a.Offset = int64(s.draw("offset", 0, 8) * mem.PageSize)
+	case "file":
 		f := s.files[s.uniform("file", 0, len(s.files)-1)]
 		a.File, data = f.File, f.data
 		a.Offset = int64(s.draw("offset", 0, int(f.Size()/mem.PageSize)+1) * mem.PageSize)
@@ -602,8 +781,18 @@ func (s *model) mmap(p *modelProc) {
 	case 4:
 		a.Addr = MmapBase - mem.VirtAddr(s.draw("hint", 0, 64)*mem.PageSize)
 	}
+	s.mapping(p, a, data, of)
+}
+
+// mapping maps a, of a file with this data or of an object.
+func (s *model) mapping(p *modelProc, a Mapping, data []byte, of *object) {
 	got, err := p.p.Mmap(a)
-	want, wantErr := p.plain.mmap(a, data)
+	dead := s.killed(p, err)
+	s.opened()
+	if dead {
+		return
+	}
+	want, wantErr := p.plain.mmap(a, data, of)
 	s.errno(fmt.Sprintf("mmap %+v", a), err, wantErr)
 	if got != want {
 		s.t.Fatalf("mmap %+v: at %v, want %v", a, got, want)
@@ -617,7 +806,160 @@ func (s *model) munmap(p *modelProc) {
 
 func (s *model) mprotect(p *modelProc) {
 	addr, n, prot := s.start(p), s.length(), protGen.Draw(s.t, "protection")
-	s.errno(fmt.Sprintf("mprotect %v, %#x, %v", addr, n, prot), p.p.Mprotect(addr, n, prot), p.plain.mprotect(addr, n, prot))
+	err := p.p.Mprotect(addr, n, prot)
+	if s.killed(p, err) {
+		return
+	}
+	s.errno(fmt.Sprintf("mprotect %v, %#x, %v", addr, n, prot), err, p.plain.mprotect(addr, n, prot))
+}
+
+func (s *model) mremap(p *modelProc) {
+	a := Remap{Old: s.start(p), OldLen: s.length(), NewLen: s.length()}
+	v, ok := p.p.areas.Find(a.Old)
+	switch s.draw("lengths", 0, 5) {
+	case 0:
+		a.NewLen = a.OldLen
+	case 1:
+		a.OldLen = 0
+	case 2, 3: // to the end of the area
+		if ok && v.End.PageOffset() == 0 && v.Len() < 1<<22 {
+			a.OldLen = uint64(v.End - a.Old)
+		}
+	}
+	if a.OldLen > 1<<23 || a.NewLen > 1<<23 && a.NewLen < 1<<46 {
+		return // the model has a record for every page
+	}
+	a.MayMove, a.Fixed = s.draw("may move", 0, 3) > 0, rapid.Bool().Draw(s.t, "fixed")
+	if a.DontUnmap = s.draw("don't unmap", 0, 3) == 3; a.DontUnmap && s.draw("other length", 0, 3) > 0 {
+		a.NewLen = a.OldLen
+	}
+	if a.Fixed || a.DontUnmap {
+		a.New = s.start(p)
+	}
+	if s.draw("known", 0, 3) == 3 {
+		a.At = s.start(p)
+	}
+	for i := p.search(a.Old.PageDown()); i < p.search(a.Old+mem.VirtAddr(a.OldLen)+mem.PageSize); i++ {
+		if p.pages[i].what == plainProgram && (a.NewLen > a.OldLen || a.Fixed || a.DontUnmap) {
+			return // their areas end within pages
+		}
+	}
+	if a.Fixed && a.DontUnmap {
+		for v := range p.p.areas.Overlapping(mem.Range{Start: a.Old, End: a.Old + mem.VirtAddr(a.OldLen)}) {
+			if v.Flags&vma.Locked != 0 {
+				return // all of each area is unlocked, and the model has none: TestKernel compares that
+			}
+		}
+	}
+	got, err := p.p.Mremap(a)
+	if s.killed(p, err) {
+		return
+	}
+	want, wantErr := p.plain.mremap(a, v.Range)
+	s.errno(fmt.Sprintf("mremap %+v of %v", a, v), err, wantErr)
+	if got != want {
+		s.t.Fatalf("mremap %+v of %v: to %v, want %v", a, v, got, want)
+	}
+	if err == nil && got != a.Old {
+		s.seen["remapped"]++
+	}
+}
+
+func (s *model) madvise(p *modelProc) {
+	addr, n := s.start(p), s.length()
+	advice := rapid.SampledFrom([]Advice{AdviseDontNeed, AdviseDontNeed, AdviseDontNeedLocked, AdviseFree, AdviseRemove,
+		AdviseDontFork, AdviseDoFork, AdviseWipeOnFork, AdviseKeepOnFork, AdvisePopulateRead, AdvisePopulateWrite,
+		AdviseWillNeed, AdviseRandom}).Draw(s.t, "advice")
+	if advice == AdviseRemove || advice == AdviseFree || advice == AdviseWipeOnFork {
+		for i := p.search(addr.PageDown()); i < p.search(addr+mem.VirtAddr(n)); i++ {
+			if p.pages[i].what == plainProgram {
+				return // of a page that fillers share, each area has its own answer
+			}
+		}
+	}
+	before := p.p.Populated.Total()
+	err := p.p.Madvise(addr, n, advice)
+	if s.killed(p, err) {
+		return
+	}
+	s.seen["populated"] += p.p.Populated.Total() - before
+	s.errno(fmt.Sprintf("madvise %v, %#x, %d", addr, n, advice), err, p.plain.madvise(addr, n, advice))
+	if err == nil {
+		s.seen["advised"]++
+	}
+}
+
+func (s *model) mlock(p *modelProc) {
+	addr, n := s.addr(p, mem.Read), s.length()
+	var err error
+	flags := vma.Flags(0)
+	switch s.draw("lock", 0, 2) {
+	case 0:
+		err = p.p.Munlock(addr, n)
+	case 1:
+		flags = vma.Locked
+		err = p.p.Mlock(addr, n, false)
+	case 2:
+		flags = vma.Locked | vma.OnFault
+		err = p.p.Mlock(addr, n, true)
+	}
+	if s.killed(p, err) {
+		return
+	}
+	s.errno(fmt.Sprintf("mlock %v, %#x, %v", addr, n, flags), err, p.plain.mlock(addr, n, flags))
+	s.checkFlags(p)
+}
+
+func (s *model) mlockall(p *modelProc) {
+	if s.draw("unlock", 0, 2) > 0 {
+		s.errno("munlockall", p.p.Munlockall(), nil)
+		p.lockAll(0, 0)
+		return
+	}
+	a := LockAll{Current: s.draw("current", 0, 3) == 3, Future: rapid.Bool().Draw(s.t, "future"), OnFault: rapid.Bool().Draw(s.t, "on fault")}
+	err := p.p.Mlockall(a)
+	if s.killed(p, err) {
+		return
+	}
+	if !a.Current && !a.Future {
+		s.errno("mlockall", err, syscall.EINVAL)
+		return
+	}
+	s.errno("mlockall", err, nil)
+	flags, future := vma.Locked, vma.Flags(0)
+	if a.OnFault {
+		flags |= vma.OnFault
+	}
+	if a.Future {
+		future = flags
+	}
+	if a.Current {
+		p.lockAll(flags, future)
+		_ = p.populate(0, plainEnd, true)
+	}
+	p.locking = future
+	s.checkFlags(p)
+}
+
+// lockAll gives all pages the flags of mlockall, and future ones theirs.
+func (s *plain) lockAll(flags, future vma.Flags) {
+	for i := range s.pages {
+		s.pages[i].flags = s.pages[i].flags&^(vma.Locked|vma.OnFault) | flags
+	}
+	s.locking = future
+}
+
+// checkFlags compares the flags of areas with those of pages.
+func (s *model) checkFlags(p *modelProc) {
+	for v := range p.p.Areas() {
+		for at := v.Start.PageDown(); at < v.End; at += mem.PageSize {
+			if page, ok := p.page(at); !ok {
+				s.t.Fatalf("process %d: page %v of %v is unknown", p.p.PID, at, v)
+			} else if page.flags != v.Flags {
+				s.t.Fatalf("process %d: page %v of %v has flags %b, want %b", p.p.PID, at, v, v.Flags, page.flags)
+			}
+		}
+	}
 }
 
 func (s *model) setBrk(p *modelProc) {
@@ -628,7 +970,12 @@ func (s *model) setBrk(p *modelProc) {
 			addr = 0 // the model has a record for every page
 		}
 	}
-	if got, want := p.p.Brk(addr), p.plain.setBrk(addr); got != want {
+	got := p.p.Brk(addr)
+	if p.p.Ended() { // locked memory that could not be populated
+		s.killed(p, &OOMKill{PID: p.p.PID})
+		return
+	}
+	if want := p.plain.setBrk(addr); got != want {
 		s.t.Fatalf("brk %v: %v, want %v", addr, got, want)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"iter"
 
 	"vmsim/internal/event"
-	"vmsim/internal/pagetable"
 	"vmsim/loader"
 	"vmsim/mem"
 	"vmsim/vma"
@@ -26,25 +25,25 @@ const (
 	// MmapMin is the lowest address that mmap picks by itself
 	// (vm.mmap_min_addr).
 	MmapMin mem.VirtAddr = 0x10000
-	// MaxAreas is vm.max_map_count.
+	// MaxAreas is vm.max_map_count, where Config.MaxAreas does not say otherwise.
 	MaxAreas = 65530
 )
 
-// Process is a process and its address space (Linux: task_struct, mm_struct).
+// Process is a process (Linux: task_struct). Threads of one need nothing of
+// their own: what they do, the process does.
 type Process struct {
-	PID    int
-	Faults Faults
+	PID       int
+	Faults    Faults // resolved for touches, reads and writes
+	Populated Faults // resolved ahead of them: MAP_POPULATE, MADV_POPULATE, mlock
+
+	// Prefaulted and HugeWindows are what the last exec mapped of the caches:
+	// 4 KiB pages, and 2 MiB windows.
+	Prefaulted, HugeWindows int
 
 	m     *Machine
-	areas *vma.Set
-	root  pagetable.Root
-	tag   uint64       // of its translations in the TLB
+	*mm                // its memory
 	ip    mem.VirtAddr // the last instruction fetched
-
-	brkStart, brk mem.VirtAddr
-	objects       []Object
-	sharedAnon    bool // has mapped shared anonymous memory
-	ended         bool // holds nothing any more, and gets nothing
+	ended bool         // holds nothing any more, and gets nothing
 }
 
 // Object is a file that exec mapped: the program, or its interpreter.
@@ -62,15 +61,21 @@ func (o Object) Extent() mem.Range {
 // Entry returns the address of the object's first instruction.
 func (o Object) Entry() mem.VirtAddr { return mem.VirtAddr(o.Image.Entry + o.Bias) }
 
-func (m *Machine) newProcess(areas *vma.Set) *Process {
+func (m *Machine) newProcess(s *mm) *Process {
 	m.lastPID++
-	p := &Process{PID: m.lastPID, m: m, areas: areas, tag: m.tlb.NewTag()}
+	p := &Process{PID: m.lastPID, m: m, mm: s}
 	m.procs[p.PID] = p
 	return p
 }
 
 // Machine returns the machine that p runs on.
 func (p *Process) Machine() *Machine { return p.m }
+
+// Ended reports whether p has exited or was killed.
+func (p *Process) Ended() bool { return p.ended }
+
+// SharesMemory reports whether another process runs in p's memory: see Vfork.
+func (p *Process) SharesMemory() bool { return p.users > 1 && !p.ended }
 
 // Objects returns what exec mapped: the program first.
 func (p *Process) Objects() []Object { return p.objects }
@@ -101,6 +106,9 @@ func (p *Process) ProtRun(addr mem.VirtAddr) (mem.Prot, mem.Range) {
 // IP returns the address that the process last fetched an instruction from;
 // its entry point after exec.
 func (p *Process) IP() mem.VirtAddr { return p.ip }
+
+// SetIP says where p executes, for the events of its faults; see Hit.
+func (p *Process) SetIP(addr mem.VirtAddr) { p.ip = addr }
 
 // Residency counts 4 KiB pages that a process has mapped.
 type Residency struct {
@@ -149,13 +157,9 @@ func (p *Process) end(reason string) {
 
 // release drops everything that p holds.
 func (p *Process) release() {
-	p.m.tables.Free(&p.root)
 	delete(p.m.procs, p.PID)
-	p.areas, p.ended = p.m.noAreas, true
-	p.flushTLB()
-	if p.sharedAnon {
-		p.m.reapAnonymous()
-	}
+	p.m.leave(p.mm)
+	p.mm, p.ended = p.m.dead, true
 }
 
 // flushTLB makes all cached translations of p unreachable.

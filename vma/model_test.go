@@ -27,6 +27,7 @@ type cell struct {
 	prot    mem.Prot
 	kind    Kind
 	shared  bool
+	flags   Flags
 	backed  bool
 	file    uint32 // FileNo
 	offset  int64  // in the file
@@ -45,7 +46,7 @@ var (
 // put writes v into the model.
 func (m *model) put(v VMA) {
 	for a := v.Start; a < v.End; a += atom {
-		c := cell{mapped: true, prot: v.Prot, kind: v.Kind, shared: v.Shared, segment: v.Segment, overlap: v.Overlap}
+		c := cell{mapped: true, prot: v.Prot, kind: v.Kind, shared: v.Shared, flags: v.Flags, segment: v.Segment, overlap: v.Overlap}
 		if v.File != nil {
 			c.backed, c.file, c.offset, c.bytes = true, v.FileNo, v.Offset+int64(a-v.Start), a < v.FileEnd
 		}
@@ -218,6 +219,15 @@ func TestModel(t *testing.T) {
 					}
 				})
 			},
+			"flag": func(t *rapid.T) {
+				p, r, flags := draw(t), drawPages(t), rapid.SampledFrom([]Flags{0, 0, Locked, DontFork}).Draw(t, "flags")
+				p.set.Update(r, func(v *VMA) { v.Flags = flags })
+				p.model.each(r, func(c *cell) {
+					if c.mapped {
+						c.flags = flags
+					}
+				})
+			},
 			"nothing": func(t *rapid.T) { // empty ranges change nothing
 				p := draw(t)
 				at := drawAtoms(t).Start
@@ -264,8 +274,9 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"gap": func(t *rapid.T) {
+				p := draw(t)
 				for range 5 {
-					draw(t).gap(t)
+					p.gap(t)
 				}
 			},
 			"view": func(t *rapid.T) { draw(t).views(t) },

@@ -20,6 +20,7 @@ type Set struct {
 	// but for clones with the same areas. A PageView knows by it that it is
 	// still right.
 	version uint64
+	full    full
 }
 
 var lastVersion atomic.Uint64
@@ -43,7 +44,9 @@ func New() *Set { return &Set{tree: btree.NewG(degree, less), version: lastVersi
 
 // Clone returns a set with the same areas. It is lazy: nodes are copied when
 // either side changes them.
-func (s *Set) Clone() *Set { return &Set{tree: s.tree.Clone(), last: s.last, version: s.version} }
+func (s *Set) Clone() *Set {
+	return &Set{tree: s.tree.Clone(), last: s.last, version: s.version, full: s.full}
+}
 
 // Len returns the number of areas.
 func (s *Set) Len() int { return s.tree.Len() }
@@ -81,6 +84,9 @@ func (s *Set) FindBelow(addr mem.VirtAddr) (v VMA, ok bool) {
 
 // FindAbove returns the first area that ends above addr (Linux: find_vma).
 func (s *Set) FindAbove(addr mem.VirtAddr) (VMA, bool) {
+	if s.find(addr) {
+		return s.last, true
+	}
 	for v := range s.Overlapping(mem.Range{Start: addr, End: ^mem.VirtAddr(0)}) {
 		return v, true
 	}
@@ -97,6 +103,10 @@ func (s *Set) All() iter.Seq[VMA] {
 func (s *Set) Overlapping(r mem.Range) iter.Seq[VMA] {
 	return func(yield func(VMA) bool) {
 		if r.Empty() {
+			return
+		}
+		if s.last.Covers(r) {
+			yield(s.last)
 			return
 		}
 		from := VMA{Range: r}
@@ -148,6 +158,7 @@ func (s *Set) put(v VMA) {
 // Remove takes the addresses of r out of all areas, splitting those that reach
 // beyond it.
 func (s *Set) Remove(r mem.Range) {
+	s.opened(r)
 	for _, v := range s.take(r) {
 		if v.Start < r.Start {
 			s.tree.ReplaceOrInsert(v.Clip(mem.Range{Start: v.Start, End: r.Start}))
@@ -174,12 +185,18 @@ func (s *Set) take(r mem.Range) []VMA {
 // Protect gives the parts of all areas inside r the permission prot, splitting
 // and merging areas as needed.
 func (s *Set) Protect(r mem.Range, prot mem.Prot) {
+	s.Update(r, func(v *VMA) { v.Prot = prot })
+}
+
+// Update has f change the parts of all areas inside r, splitting and merging
+// areas as needed. f must leave range and backing as they are.
+func (s *Set) Update(r mem.Range, f func(*VMA)) {
 	for _, v := range s.take(r) {
 		if v.Start < r.Start {
 			s.put(v.Clip(mem.Range{Start: v.Start, End: r.Start}))
 		}
 		mid := v.Clip(r)
-		mid.Prot = prot
+		f(&mid)
 		s.put(mid)
 		if v.End > r.End {
 			s.put(v.Clip(mem.Range{Start: r.End, End: v.End}))
@@ -191,6 +208,7 @@ func (s *Set) Protect(r mem.Range, prot mem.Prot) {
 // clear of its neighbours: brk and stack growth. The area must not be backed.
 func (s *Set) Resize(start mem.VirtAddr, to mem.Range) {
 	v, ok := s.tree.Delete(VMA{Range: mem.Range{Start: start}})
+	s.opened(v.Range)
 	s.changed()
 	if !ok || v.Backed() {
 		panic("vma: resize of no anonymous area at " + start.String())
@@ -209,52 +227,6 @@ func (s *Set) Covers(r mem.Range) bool {
 		at = v.End
 	}
 	return at >= r.End
-}
-
-// GapBelow returns the highest page-aligned start of n free bytes that end at
-// or below top and start at or above bottom (Linux: vm_unmapped_area with
-// VM_UNMAPPED_AREA_TOPDOWN). Areas that grow down keep guard bytes free below
-// them.
-func (s *Set) GapBelow(n uint64, bottom, top mem.VirtAddr, guard uint64) (mem.VirtAddr, bool) {
-	end := top
-	floor := func(v *VMA) mem.VirtAddr { // where room below v ends
-		low := v.Start.PageDown()
-		if v.Kind == Stack {
-			low -= min(low, mem.VirtAddr(guard))
-		}
-		return low
-	}
-	if above, fits := top.Add(guard); fits { // guards reach below top
-		for v := range s.Overlapping(mem.Range{Start: top, End: above}) {
-			end = min(end, floor(&v))
-		}
-	}
-	fit, ok := mem.VirtAddr(0), false
-	try := func(from mem.VirtAddr) bool {
-		if end > from && uint64(end-from) >= n {
-			if at := (end - mem.VirtAddr(n)).PageDown(); at >= from {
-				fit, ok = at, true
-			}
-		}
-		return ok
-	}
-	s.tree.DescendLessOrEqual(VMA{Range: mem.Range{Start: top}}, func(v VMA) bool {
-		if v.Start >= top { // seen above
-			return true
-		}
-		if v.End <= bottom {
-			return false
-		}
-		if up, fits := v.End.PageUp(); fits && try(up) {
-			return false
-		}
-		end = min(end, floor(&v))
-		return true
-	})
-	if !ok {
-		try(bottom)
-	}
-	return fit, ok
 }
 
 // Check verifies the invariants: areas ascending, not empty, without overlap;

@@ -10,11 +10,25 @@ import (
 type Kind uint8
 
 const (
-	Anon   Kind = iota // mmap(MAP_ANONYMOUS)
-	File               // backed by a file, with zeros behind FileEnd
-	Filler             // anonymous, between and around the segments of a program
-	Heap               // grown by brk
-	Stack              // grows down on demand
+	Anon    Kind = iota // mmap(MAP_ANONYMOUS)
+	File                // backed by a file, with zeros behind FileEnd
+	Filler              // anonymous, between and around the segments of a program
+	Heap                // grown by brk
+	Stack               // grows down on demand
+	Special             // anonymous, put there by exec and named: [vdso], [vvar]
+)
+
+// Flags are what a system call said about an area beside its permission (Linux:
+// vm_flags).
+type Flags uint8
+
+const (
+	GrowsDown  Flags = 1 << iota // MAP_GROWSDOWN: grows as the stack does
+	MayWrite                     // of a shared file mapping: the file is open for writing (VM_MAYWRITE)
+	DontFork                     // a fork's child does not have it (VM_DONTCOPY)
+	WipeOnFork                   // a fork's child has zeros there (VM_WIPEONFORK)
+	Locked                       // mlock (VM_LOCKED)
+	OnFault                      // with Locked: pages are not populated (VM_LOCKONFAULT)
 )
 
 // VMA is one area. It is a value: changing one means storing it anew.
@@ -24,8 +38,10 @@ type VMA struct {
 	Prot   mem.Prot
 	Kind   Kind
 	Shared bool // MAP_SHARED
+	Flags  Flags
 
-	// Backing, for Kind File and for shared anonymous memory.
+	// Backing, for Kind File and for Kind Anon with pages of a shared object. A
+	// Special area has a File for its name alone.
 	File    mem.File
 	FileNo  uint32       // number of File in the machine's page cache
 	Offset  int64        // file offset of Start
@@ -45,11 +61,11 @@ func (v *VMA) FileRange() mem.Range { return mem.Range{Start: v.Start, End: max(
 // OffsetOf returns the file offset of addr, which must lie in v.
 func (v *VMA) OffsetOf(addr mem.VirtAddr) int64 { return v.Offset + int64(addr-v.Start) }
 
-// Name is the last column of /proc/PID/maps: the file, [heap], [stack], or
-// nothing.
+// Name is the last column of /proc/PID/maps: the file, the shared object,
+// [heap], [stack], [vdso], or nothing.
 func (v *VMA) Name() string {
 	switch {
-	case v.Kind == File && v.File != nil:
+	case v.File != nil:
 		return v.File.Name()
 	case v.Kind == Heap:
 		return "[heap]"
@@ -76,7 +92,7 @@ func (v *VMA) sharing() string {
 }
 
 func (v *VMA) offset() int64 {
-	if v.Kind != File {
+	if v.Kind == Special || !v.Backed() {
 		return 0
 	}
 	return v.Offset
@@ -97,10 +113,17 @@ func (v VMA) Clip(r mem.Range) VMA {
 // Backed reports whether pages of v are found by file and offset.
 func (v *VMA) Backed() bool { return v.File != nil }
 
+// OfObject reports whether pages of v are those of a shared object: memory that
+// several mappings see, without a file.
+func (v *VMA) OfObject() bool { return v.Kind == Anon && v.File != nil }
+
+// Grows reports whether v grows down on demand.
+func (v *VMA) Grows() bool { return v.Kind == Stack || v.Flags&GrowsDown != 0 }
+
 // follows reports whether b continues a, so that one area can describe both
 // (Linux: can_vma_merge_after).
 func (v *VMA) follows(a *VMA) bool {
-	if a.End != v.Start || a.Prot != v.Prot || a.Kind != v.Kind || a.Shared != v.Shared ||
+	if a.End != v.Start || a.Prot != v.Prot || a.Kind != v.Kind || a.Shared != v.Shared || a.Flags != v.Flags ||
 		a.Segment != v.Segment || a.Overlap != v.Overlap || a.File != v.File {
 		return false
 	}

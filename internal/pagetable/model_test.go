@@ -594,8 +594,8 @@ func (s *model) reap(t *rapid.T) {
 // TestExhaustion runs out of nodes: what fails leaves every address space as a
 // walk sees it, and no reference is lost.
 func TestExhaustion(t *testing.T) {
-	failed := 0
-	rapid.Check(t, func(t *rapid.T) {
+	var failed, moved, unmoved int
+	run := func(t *rapid.T) {
 		s := newModel(t, 8, rapid.IntRange(8, 16).Draw(t, "nodes"))
 		defer s.close()
 		root := func(t *rapid.T) *Root { return &s.roots[rapid.IntRange(0, len(s.roots)-1).Draw(t, "root")] }
@@ -693,6 +693,55 @@ func TestExhaustion(t *testing.T) {
 					t.Fatalf("entries left in %v", over)
 				}
 			},
+			"move": func(t *rapid.T) {
+				r, from := root(t), drawRange(t)
+				free := slices.DeleteFunc(slices.Clone(testPages), func(at mem.VirtAddr) bool {
+					e, _ := s.t.Walk(*r, at)
+					return e.Mapped()
+				})
+				if len(free) == 0 {
+					return
+				}
+				to := rapid.SampledFrom(free).Draw(t, "to")
+				if all := s.got(*r, allUser); len(all) > 0 && rapid.IntRange(0, 3).Draw(t, "range") > 0 {
+					// One entry, to a place of its alignment: most ranges lie where they cannot move.
+					one := rapid.SampledFrom(all).Draw(t, "entry")
+					from = mem.Range{Start: one.addr, End: one.addr + mem.VirtAddr(one.size)}
+					to -= to % mem.VirtAddr(one.size)
+				}
+				into := mem.Range{Start: to, End: to + mem.VirtAddr(from.Len())}
+				if into.Overlaps(from) || into.End > mem.UserEnd || !cut(t, r, from) || len(s.got(*r, into)) > 0 {
+					return
+				}
+				want := s.got(*r, from)
+				for i := range want {
+					want[i].addr += into.Start - from.Start
+					if want[i].addr%mem.VirtAddr(want[i].size) != 0 {
+						return // a huge entry that ought to be split
+					}
+					if !want[i].owned && !want[i].pte.shared {
+						want[i].pte.prot &^= mem.ProtWrite
+					}
+					want[i].owned = true
+				}
+				if try(t, func() error { return s.t.Move(r, from, into.Start) }) != nil {
+					unmoved++
+					return
+				}
+				if got := s.got(*r, into); !slices.Equal(got, want) || len(s.got(*r, from)) > 0 {
+					t.Fatalf("move of %v to %v: %v, want %v; left %v", from, into, got, want, s.got(*r, from))
+				}
+				moved += len(want)
+			},
+			"discard": func(t *rapid.T) {
+				r, over := root(t), drawRange(t)
+				s.t.Discard(*r, over)
+				for _, l := range s.got(*r, over) {
+					if l.size == mem.PageSize {
+						t.Fatalf("%+v after Discard of %v", l, over)
+					}
+				}
+			},
 			"update": func(t *rapid.T) {
 				r, over := root(t), drawRange(t)
 				if cut(t, r, over) && try(t, func() error { return s.t.Update(r, over, mem.ProtNone) }) == nil {
@@ -710,8 +759,13 @@ func TestExhaustion(t *testing.T) {
 			},
 			"free": func(t *rapid.T) { s.t.Free(root(t)) },
 		})
-	})
-	if failed == 0 {
-		t.Error("never ran out of nodes")
 	}
+	// Once is enough, but for one time in thousands, or with few checks.
+	for round := 0; failed == 0 || moved == 0 || unmoved == 0; round++ {
+		if round == 100 {
+			t.Fatalf("ran out of nodes %d times, %d of them in a move; moved %d entries", failed, unmoved, moved)
+		}
+		rapid.Check(t, run)
+	}
+	t.Logf("ran out of nodes %d times, %d of them in a move; moved %d entries", failed, unmoved, moved)
 }

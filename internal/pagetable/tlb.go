@@ -37,6 +37,14 @@ func (t *TLB) Lookup(tag uint64, addr mem.VirtAddr, prot mem.Prot) (mem.PFN, boo
 	return mem.NoFrame, false
 }
 
+// Permits reports whether a cached entry of the address space tag permits an
+// access to addr's page.
+func (t *TLB) Permits(tag uint64, addr mem.VirtAddr, a mem.Access) bool {
+	vpn := uint64(addr) >> mem.PageShift
+	e := &t.entries[vpn%tlbSize]
+	return e.vpn == vpn && e.tag == tag && e.prot>>(a&3)&1 != 0 // the bits of Prot are in the order of Access
+}
+
 // Fill caches a translation. prot must be what a walk just granted: without
 // ProtWrite where a node on the path is shared.
 func (t *TLB) Fill(tag uint64, addr mem.VirtAddr, pfn mem.PFN, prot mem.Prot) {
