@@ -14,21 +14,59 @@ type Machine interface {
 	// Boot starts init, process 1, on the file path, or with an empty address
 	// space if path is "". It is called once, before all else.
 	Boot(path string) error
-	// Fork returns the child's number, one that was never used before.
+	// Fork returns the child's number, one that was never used before. The child
+	// of Vfork runs in pid's own memory until it execs or exits.
 	Fork(pid int) (child int, err error)
-	Exec(pid int, path string) error
+	Vfork(pid int) (child int, err error)
+	// Exec lays the program out as at says, which a recording knows; nil: as the
+	// machine likes.
+	Exec(pid int, path string, at *Layout) error
 	Exit(pid, status int) error
 	Mmap(pid int, m Mapping) (mem.VirtAddr, error)
 	Munmap(pid int, addr mem.VirtAddr, length uint64) error
 	Mprotect(pid int, addr mem.VirtAddr, length uint64, prot mem.Prot) error
+	Mremap(pid int, m Remapping) (mem.VirtAddr, error)
+	Madvise(pid int, addr mem.VirtAddr, length uint64, advice Advice) error
+	// Lock does mlock, munlock, mlockall and munlockall.
+	Lock(pid int, l Lock) error
+	// Shmdt unmaps the shared memory that a Mapping of its file put at addr.
+	Shmdt(pid int, addr mem.VirtAddr) error
 	// Brk returns the break after the call, as Linux's system call does; 0 only
 	// asks.
 	Brk(pid int, addr mem.VirtAddr) (mem.VirtAddr, error)
-	// Touch does one access. What the process dies of is in the Outcome.
-	Touch(pid int, t Touch) (Outcome, error)
+	// Touch does one access, of which a recording may say more. What the process
+	// dies of is in the Outcome.
+	Touch(pid int, t Touch, about TouchInfo) (Outcome, error)
 	// Resolve returns the lowest address at which pid maps byte off of the
 	// file path; false where it does not.
 	Resolve(pid int, path string, off uint64) (mem.VirtAddr, bool)
+	// File says which file path means from here on.
+	File(path string, info FileInfo)
+}
+
+// Hitter is a Machine that can tell fast that touches need nothing.
+type Hitter interface {
+	// Hits returns how many of ts, from the first on, pid may do without a fault
+	// and without anything to compare. They count as done. codes are those of ts, or
+	// empty where none is known.
+	Hits(pid int, ts []Touch, codes []ErrorCode) int
+}
+
+// Layout is where a recording found the parts of a program after its exec.
+type Layout struct {
+	Start *Start // nil: not known
+	Areas []Area // those that no file and no system call made: [stack], [vdso], [vvar]
+}
+
+// Placed reports whether it is known where the program lay. A Start may have its
+// arguments alone.
+func (l *Layout) Placed() bool { return l != nil && l.Start != nil && l.Start.Base != 0 }
+
+// Area is one of them.
+type Area struct {
+	mem.Range
+	Prot mem.Prot
+	Name string // [vdso]
 }
 
 // Mapping is what mmap is asked for.
@@ -39,6 +77,27 @@ type Mapping struct {
 	Flags  MapFlags
 	Path   string // "" is anonymous memory
 	Offset uint64 // of Addr in the file, bytes
+
+	// At is where a recording says that it went, for a machine that was free to
+	// choose; 0: not known.
+	At mem.VirtAddr
+}
+
+// Remapping is what mremap is asked for.
+type Remapping struct {
+	Addr        mem.VirtAddr
+	Len, NewLen uint64 // bytes
+	Flags       RemapFlags
+	To          mem.VirtAddr // with RemapFixed demanded
+	At          mem.VirtAddr // as Mapping.At
+}
+
+// Lock is what the calls of the mlock family are asked for.
+type Lock struct {
+	Kind  Kind         // OpMlock, OpMunlock, OpMlockall, OpMunlockall
+	Addr  mem.VirtAddr // of the first two
+	Len   uint64       // bytes
+	Flags uint64       // of mlock2 and mlockall, as the kernel has them
 }
 
 // Touch is one access: a read of all 4096 bytes of the page at Addr, a write of
@@ -47,6 +106,15 @@ type Touch struct {
 	Access mem.Access
 	Addr   mem.VirtAddr
 	Value  byte
+}
+
+// TouchInfo is what a recording says of a Touch.
+type TouchInfo struct {
+	// Handled: the recording says that it was refused and that its process went
+	// on to handle the signal: a refusal is no crash.
+	Handled bool
+	IP      mem.VirtAddr // the instruction that touched; 0: not known
+	Code    ErrorCode    // of the recorded fault
 }
 
 // Outcome is what came of a Touch.

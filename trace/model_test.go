@@ -91,7 +91,7 @@ func (m *model) Boot(path string) error {
 	if path == "" {
 		return nil
 	}
-	return m.Exec(1, path)
+	return m.Exec(1, path, nil)
 }
 
 func (m *model) Fork(pid int) (int, error) {
@@ -109,7 +109,19 @@ func (m *model) Fork(pid int) (int, error) {
 	return m.last, nil
 }
 
-func (m *model) Exec(pid int, path string) error {
+func (m *model) Vfork(pid int) (int, error) {
+	m.last++
+	m.procs[m.last] = m.procs[pid]
+	return m.last, nil
+}
+
+func (m *model) Mremap(int, Remapping) (mem.VirtAddr, error)     { return 0, syscall.ENOSYS }
+func (m *model) Madvise(int, mem.VirtAddr, uint64, Advice) error { return syscall.ENOSYS }
+func (m *model) Lock(int, Lock) error                            { return nil }
+func (m *model) Shmdt(int, mem.VirtAddr) error                   { return syscall.EINVAL }
+func (m *model) File(string, FileInfo)                           {}
+
+func (m *model) Exec(pid int, path string, _ *Layout) error {
 	p, err := m.load(path)
 	if err != nil {
 		return err
@@ -186,7 +198,7 @@ func (m *model) Mprotect(pid int, addr mem.VirtAddr, length uint64, prot mem.Pro
 
 func (m *model) Brk(int, mem.VirtAddr) (mem.VirtAddr, error) { return 0x10000, nil }
 
-func (m *model) Touch(pid int, t Touch) (Outcome, error) {
+func (m *model) Touch(pid int, t Touch, _ TouchInfo) (Outcome, error) {
 	s := m.procs[pid]
 	at := t.Addr.PageDown()
 	ar, ok := s.areas[at]

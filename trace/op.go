@@ -68,6 +68,9 @@ var kindNames = [...]string{
 // no process.
 func (k Kind) ofTrace() bool { return k == OpMark || k == OpFile || k == OpLost }
 
+// forks reports whether operations of kind k make a process.
+func (k Kind) forks() bool { return k == OpFork || k == OpVfork }
+
 // Describes reports whether k only says what was seen, and changes nothing.
 func (k Kind) Describes() bool { return k >= OpFile || k == OpMark }
 

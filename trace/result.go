@@ -10,6 +10,7 @@ type Result struct {
 	Ops       int // operations run, without marks
 	Skipped   int // operations not run, since their process was gone or never was
 	Processes int // that lived: init and every child
+	Threads   int // that processes started beside their first
 
 	// Programs started by exec. One has failed if its process crashed before
 	// it ended or saw a wrong byte, unless the trace foretold the crash.
@@ -23,6 +24,10 @@ type Result struct {
 	FirstCrash *Crash     // nil if none
 	Mismatched int        // answers that differed
 	Mismatches []Mismatch // the first 1000 of them
+
+	// Incomparable are answers of a recording that differed, about memory of a
+	// program that lay elsewhere than here, which the trace does not say.
+	Incomparable int
 
 	Tests []Test // one for each mark
 }

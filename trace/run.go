@@ -21,10 +21,19 @@ type Runner struct {
 	Machine Machine
 	Name    string // of the trace, for messages
 	Dir     string // folder of the trace: relative paths start there; "" leaves them as they are
+	Header  Header // of the trace. A recording is run by rules of its own: see recorded.go
 
+	// Before, if not nil, is called before each operation, marks and such that
+	// are skipped included.
+	Before func(*Op)
 	// After, if not nil, is called after each operation, marks and skipped
 	// ones included.
 	After func(Step)
+
+	// Stop, if not nil, ends RunSource early, with the error Stopped, when it
+	// returns true. It is asked after each operation, or batch of touches.
+	Stop    func() bool
+	Stopped error
 }
 
 // Step is one operation after it was run or skipped.
@@ -34,6 +43,7 @@ type Step struct {
 	Addr    mem.VirtAddr // what a touch touched, FILE+OFFSET resolved
 	Got     Answer       // as Op.Want would have it; zero where skipped or crashed in a call
 	Skipped bool
+	Outcome Outcome // of a touch
 }
 
 // Ops yields operations built in Go, for Run.
@@ -56,10 +66,23 @@ func Ops(ops ...Op) iter.Seq2[Op, error] {
 // has exited, or is forked twice; a FILE+OFFSET that is not mapped. The Result
 // then holds what was run until there.
 func (r *Runner) Run(ops iter.Seq2[Op, error]) (Result, error) {
+	s := r.start()
+	err := s.all(ops)
+	return s.end(err)
+}
+
+func (r *Runner) start() *run {
 	s := &run{Runner: r, procs: map[int]*proc{}}
 	s.res.Kinds, s.res.Faults = map[Kind]int{}, map[Fault]int{}
-	err := s.all(ops)
+	return s
+}
+
+func (s *run) end(err error) (Result, error) {
 	s.res.ExecPassed = s.execs - s.res.ExecFailed
+	if s.hits > 0 {
+		s.res.Kinds[OpTouch] += s.hits
+		s.res.Faults[FaultNone] += s.hits
+	}
 	return s.res, err
 }
 
@@ -71,17 +94,27 @@ type run struct {
 	procs map[int]*proc // by the trace's PID
 	op    Op            // the one that is run
 	step  Step          // of op
+
+	n       int // operations taken
+	hits    int // touches that needed nothing, and are not yet in res
+	booted  bool
+	checked bool    // operations were, by who decoded them
+	held    []Op    // of a recording: an exec and what follows it; see take
+	layout  *Layout // of op, an exec
 }
 
 // proc is a process that the trace has named.
 type proc struct {
-	pid    int // in the machine; 0 if its fork never happened
+	pid    int          // in the machine; 0 if its fork never happened
+	tasks  map[int]bool // its live threads by TID; nil: the first alone
 	state  state
 	line   int    // where it ended
 	why    string // gone: why
 	told   bool   // gone: because the trace said so
 	exec   int    // number of the exec that started its program, from 1; 0: none
 	failed bool   // that exec is counted as failed
+
+	unplaced bool // the trace does not say where that program lay
 }
 
 type state uint8
@@ -93,34 +126,49 @@ const (
 )
 
 func (s *run) all(ops iter.Seq2[Op, error]) error {
-	booted := false
-	n := 0
 	for op, err := range ops {
+		if err == nil {
+			err = s.take(op)
+		}
 		if err != nil {
+			// What was read before the trouble happened, happens.
+			if e := s.release(); e != nil {
+				return e
+			}
 			return err
 		}
-		if n++; op.Line == 0 {
-			op.Line = n
-		}
-		s.op, s.step = op, Step{Op: op}
+	}
+	return s.release()
+}
+
+// next runs op.
+func (s *run) next(op Op) error {
+	if s.n++; op.Line == 0 {
+		op.Line = s.n
+	}
+	s.op, s.step = op, Step{Op: op}
+	if !s.checked {
 		if err := op.Check(); err != nil {
 			return s.trouble(err)
 		}
-		if op.Kind == OpBoot && booted {
-			return s.trouble(errors.New("only the first operation can be boot"))
+	}
+	if op.Kind == OpBoot && s.booted {
+		return s.trouble(errors.New("only the first operation can be boot"))
+	}
+	if !s.booted && op.Kind != OpBoot {
+		if err := s.boot(""); err != nil {
+			return s.trouble(fmt.Errorf("boot an empty init: %w", err))
 		}
-		if !booted && op.Kind != OpBoot {
-			if err := s.boot(""); err != nil {
-				return s.trouble(fmt.Errorf("boot an empty init: %w", err))
-			}
-		}
-		booted = true
-		if err := s.one(); err != nil {
-			return s.trouble(err)
-		}
-		if s.After != nil {
-			s.After(s.step)
-		}
+	}
+	s.booted = true
+	if s.Before != nil {
+		s.Before(&s.op)
+	}
+	if err := s.one(); err != nil {
+		return s.trouble(err)
+	}
+	if s.After != nil {
+		s.After(s.step)
 	}
 	return nil
 }
@@ -136,8 +184,18 @@ func (s *run) one() error {
 		s.res.Tests = append(s.res.Tests, Test{Name: op.Name, Line: op.Line, Passed: true})
 		return nil
 	}
+	if op.Kind == OpFile {
+		s.Machine.File(s.path(), *op.File)
+	}
 	if op.Kind.Describes() {
+		if p := s.procs[op.PID]; p != nil {
+			s.step.PID = p.pid
+			s.step.Skipped = p.state == gone
+		}
 		return nil
+	}
+	if name, ok := s.marker(); ok {
+		s.res.Tests = append(s.res.Tests, Test{Name: name, Line: op.Line, Passed: true})
 	}
 	if op.Kind == OpBoot {
 		if err := s.boot(s.path()); err != nil {
@@ -150,7 +208,7 @@ func (s *run) one() error {
 		return fmt.Errorf("process %d was never forked", op.PID)
 	case p.state == exited:
 		return fmt.Errorf("process %d has exited in line %d", op.PID, p.line)
-	case op.Kind == OpFork && s.procs[op.Want.PID] != nil:
+	case op.Kind == OpThread && s.procs[op.Want.PID] != nil, op.Kind.forks() && s.procs[op.Want.PID] != nil:
 		return fmt.Errorf("child %d was there before: PIDs are not used twice", op.Want.PID)
 	}
 	s.step.PID = p.pid
@@ -181,7 +239,7 @@ func (s *run) skip(p *proc) {
 	if t := s.test(); t != nil {
 		t.Skipped++
 	}
-	if s.op.Kind == OpFork {
+	if s.op.Kind.forks() {
 		s.procs[s.op.Want.PID] = &proc{state: gone, line: p.line, why: p.why, told: p.told}
 	}
 	if !p.told {
@@ -226,28 +284,52 @@ func (s *run) do(p *proc) error {
 	op := s.op
 	var got Answer
 	var err error
+	if s.elsewhere() {
+		s.step.Got = *op.Want
+		return nil
+	}
 	switch op.Kind {
 	case OpBoot:
 		return nil
 	case OpTouch:
 		return s.touch(p)
+	case OpThread:
+		p.start(op.PID, op.Want.PID)
+		s.res.Threads++
+		s.step.Got = *op.Want
+		return nil
 	case OpExit:
+		if p.leave(op.PID, op.Thread()) {
+			return nil // others live on
+		}
 		err = s.Machine.Exit(p.pid, op.Status)
 		if err == nil {
 			p.state, p.line = exited, op.Line
 			return nil
 		}
-	case OpFork:
+	case OpFork, OpVfork:
+		fork := s.Machine.Fork
+		if op.Kind == OpVfork {
+			fork = s.Machine.Vfork
+		}
 		var child int
-		if child, err = s.Machine.Fork(p.pid); err == nil {
+		if child, err = fork(p.pid); err == nil {
 			got.PID = op.Want.PID
-			s.procs[got.PID] = &proc{pid: child}
+			s.procs[got.PID] = &proc{pid: child, unplaced: p.unplaced}
 			s.res.Processes++
 		}
 	case OpExec:
-		err = s.Machine.Exec(p.pid, s.path())
-	case OpMmap:
-		got.Addr, err = s.Machine.Mmap(p.pid, Mapping{op.Addr, op.Len, op.Prot, op.Flags, s.path(), op.Offset})
+		err = s.Machine.Exec(p.pid, s.path(), s.layout)
+	case OpMmap, OpShmat:
+		got.Addr, err = s.mmap(p)
+	case OpMremap:
+		got.Addr, err = s.Machine.Mremap(p.pid, Remapping{op.Addr, op.Len, op.NewLen, op.Remap, op.To, s.recordedPlace()})
+	case OpMadvise:
+		err = s.Machine.Madvise(p.pid, op.Addr, op.Len, op.Advice)
+	case OpMlock, OpMunlock, OpMlockall, OpMunlockall:
+		err = s.Machine.Lock(p.pid, Lock{op.Kind, op.Addr, op.Len, op.Bits})
+	case OpShmdt:
+		err = s.Machine.Shmdt(p.pid, op.Addr)
 	case OpMunmap:
 		err = s.Machine.Munmap(p.pid, op.Addr, op.Len)
 	case OpMprotect:
@@ -263,7 +345,7 @@ func (s *run) do(p *proc) error {
 		}
 		got.Addr = 0
 	}
-	if op.Kind == OpFork && got.PID == 0 {
+	if op.Kind.forks() && got.PID == 0 {
 		s.unborn(p, got.Errno)
 	}
 	if p.state == gone {
@@ -296,6 +378,8 @@ func (s *run) started(p *proc, e syscall.Errno) error {
 	case e == 0:
 		s.execs++
 		p.exec, p.failed = s.execs, false
+		p.unplaced = !s.layout.Placed()
+		p.tasks = nil // it ends all threads but the one that called it, which is the first now
 	case s.want().Errno == 0:
 		p.state, p.line, p.why = gone, s.op.Line, fmt.Sprintf("its exec failed with %s", errnoName(e))
 		if err := s.Machine.Exit(p.pid, 127); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -318,6 +402,10 @@ func (s *run) compare(got Answer) {
 	s.step.Got = got
 	want := s.want()
 	if want == nil || want.accepts(got) {
+		return
+	}
+	if s.incomparable() {
+		s.res.Incomparable++
 		return
 	}
 	m := Mismatch{File: s.Name, Op: s.op, Want: *want, Got: got}
@@ -358,7 +446,9 @@ func (s *run) touch(p *proc) error {
 		}
 	}
 	s.step.Addr = addr
-	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value})
+	told := op.Want != nil && op.Want.Fault.Fatal()
+	lives := told && s.Header.Recorded() // a handler may have run: the exit's line says what became of it
+	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value}, TouchInfo{lives, op.IP, op.Code})
 	if err != nil {
 		e, err := s.errno(p, err)
 		if err == nil && e != 0 {
@@ -370,6 +460,7 @@ func (s *run) touch(p *proc) error {
 		return fmt.Errorf("the machine met it with %q, which is no fault", clip(string(o.Fault)))
 	}
 	s.res.Faults[o.Fault]++
+	s.step.Outcome = o
 	got := Answer{Fault: o.Fault}
 	if !o.Fault.Fatal() {
 		got.Byte, got.HasByte = o.Byte, true
@@ -380,7 +471,7 @@ func (s *run) touch(p *proc) error {
 		s.fail(fmt.Sprintf("%s: %v: %s", position(s.Name, op.Line), op, reason(o)))
 	}
 	s.compare(got)
-	if !o.Crashed && !o.Fault.Fatal() {
+	if !o.Crashed && (lives || !o.Fault.Fatal()) {
 		return nil
 	}
 	if op.Want != nil && op.Want.Fault == o.Fault && o.Fault.Fatal() {

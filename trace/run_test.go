@@ -41,10 +41,49 @@ func (f *fake) Fork(pid int) (int, error) {
 	return f.last, nil
 }
 
-func (f *fake) Exec(pid int, path string) error {
-	_, err := f.call("exec %d %s", pid, path)
+func (f *fake) Vfork(pid int) (int, error) {
+	if _, err := f.call("vfork %d", pid); err != nil {
+		return 0, err
+	}
+	f.last++
+	return f.last, nil
+}
+
+func (f *fake) Exec(pid int, path string, at *Layout) error {
+	s := fmt.Sprintf("exec %d %s", pid, path)
+	if at != nil && at.Start != nil {
+		s += fmt.Sprintf(" base=%v", at.Start.Base)
+	}
+	if at != nil {
+		for _, a := range at.Areas {
+			s += fmt.Sprintf(" %s%v", a.Name, a.Range)
+		}
+	}
+	_, err := f.call("%s", s)
 	return err
 }
+
+func (f *fake) Mremap(pid int, m Remapping) (mem.VirtAddr, error) {
+	_, err := f.call("mremap %d %v %#x %#x %v to %v at %v", pid, m.Addr, m.Len, m.NewLen, m.Flags, m.To, m.At)
+	return m.At, err
+}
+
+func (f *fake) Madvise(pid int, addr mem.VirtAddr, length uint64, advice Advice) error {
+	_, err := f.call("madvise %d %v %#x %v", pid, addr, length, advice)
+	return err
+}
+
+func (f *fake) Lock(pid int, l Lock) error {
+	_, err := f.call("%v %d %v %#x %#x", l.Kind, pid, l.Addr, l.Len, l.Flags)
+	return err
+}
+
+func (f *fake) Shmdt(pid int, addr mem.VirtAddr) error {
+	_, err := f.call("shmdt %d %v", pid, addr)
+	return err
+}
+
+func (f *fake) File(path string, info FileInfo) { f.call("file %s %d", path, info.Size) }
 
 func (f *fake) Exit(pid, status int) error {
 	_, err := f.call("exit %d %d", pid, status)
@@ -52,7 +91,12 @@ func (f *fake) Exit(pid, status int) error {
 }
 
 func (f *fake) Mmap(pid int, m Mapping) (mem.VirtAddr, error) {
-	_, err := f.call("mmap %d %v %#x %v %v %s+%#x", pid, m.Addr, m.Len, m.Prot, m.Flags, m.Path, m.Offset)
+	s := fmt.Sprintf("mmap %d %v %#x %v %v %s+%#x", pid, m.Addr, m.Len, m.Prot, m.Flags, m.Path, m.Offset)
+	if m.At != 0 {
+		s += fmt.Sprintf(" at %v", m.At)
+		m.Addr = m.At
+	}
+	_, err := f.call("%s", s)
 	return m.Addr, err
 }
 
@@ -71,7 +115,7 @@ func (f *fake) Brk(pid int, addr mem.VirtAddr) (mem.VirtAddr, error) {
 	return addr, err
 }
 
-func (f *fake) Touch(pid int, t Touch) (Outcome, error) {
+func (f *fake) Touch(pid int, t Touch, _ TouchInfo) (Outcome, error) {
 	v, err := f.call("touch %d %s %v %d", pid, t.Access.Letter(), t.Addr, t.Value)
 	if o, ok := v.(Outcome); ok {
 		return o, nil

@@ -154,15 +154,15 @@ type assembler struct {
 	bad  map[int]bool // processes with such a page
 }
 
-func (a *assembler) Exec(pid int, path string) error {
+func (a *assembler) Exec(pid int, path string, at *Layout) error {
 	if len(a.seen) >= 128 {
 		a.bad[pid] = true
 	}
-	return a.model.Exec(pid, path)
+	return a.model.Exec(pid, path, at)
 }
 
-func (a *assembler) Touch(pid int, t Touch) (Outcome, error) {
-	o, err := a.model.Touch(pid, t)
+func (a *assembler) Touch(pid int, t Touch, _ TouchInfo) (Outcome, error) {
+	o, err := a.model.Touch(pid, t, TouchInfo{})
 	if t.Addr <= 0x51b000 {
 		a.seen[t.Addr.PageDown()] = true
 	}

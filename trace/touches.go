@@ -1,0 +1,117 @@
+package trace
+
+import (
+	"io"
+
+	"vmsim/mem"
+)
+
+// touchBatch is how many touches are decoded at once: enough that the loops
+// around them cost nothing, and few enough for the first-level cache.
+const touchBatch = 512
+
+// toucher is a Source that gives runs of touches without making operations of
+// them.
+type toucher interface {
+	Touches(dst *Touches) bool
+}
+
+// RunSource runs all operations of src, as Run does. Touches that need nothing
+// (Hitter) are not made operations of, and After is not called for them.
+func (r *Runner) RunSource(src Source) (Result, error) {
+	s := r.start()
+	s.checked = true
+	err := s.source(src)
+	return s.end(err)
+}
+
+func (s *run) source(src Source) error {
+	hitter, ok := s.Machine.(Hitter)
+	fast, ok2 := src.(toucher)
+	ts := Touches{}
+	if ok && ok2 && s.Header.Recorded() {
+		ts.Touch = make([]Touch, 0, touchBatch)
+		ts.IPs, ts.Codes, ts.Times = make([]mem.VirtAddr, 0, touchBatch), make([]ErrorCode, 0, touchBatch), make([]uint64, 0, touchBatch)
+	}
+	for {
+		if cap(ts.Touch) > 0 && fast.Touches(&ts) {
+			if err := s.touches(hitter, &ts); err != nil {
+				return err
+			}
+			if s.Stop != nil && s.Stop() {
+				return s.Stopped
+			}
+			continue
+		}
+		op, err := src.Next()
+		if s.Stop != nil && s.Stop() {
+			err = s.Stopped
+		}
+		if err == nil {
+			err = s.take(op)
+		}
+		if err != nil {
+			if e := s.release(); e != nil { // what was read before the trouble happened, happens
+				return e
+			}
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		}
+	}
+}
+
+// touches runs a run of touches by one task.
+func (s *run) touches(hitter Hitter, ts *Touches) error {
+	if err := s.release(); err != nil { // no touch belongs to an exec
+		return err
+	}
+	for from := 0; from < len(ts.Touch); {
+		if p := s.procs[ts.PID]; p != nil && p.state == alive {
+			codes := ts.Codes
+			if len(codes) > 0 {
+				codes = codes[from:]
+			}
+			n := hitter.Hits(p.pid, ts.Touch[from:], codes)
+			s.hit(n)
+			if from += n; from == len(ts.Touch) {
+				break
+			}
+		}
+		if err := s.take(ts.op(from)); err != nil {
+			return err
+		}
+		from++
+	}
+	return nil
+}
+
+// hit counts n touches that needed nothing.
+func (s *run) hit(n int) {
+	if n == 0 {
+		return
+	}
+	s.n += n
+	s.res.Ops += n
+	s.hits += n
+	if t := s.test(); t != nil {
+		t.Ops += n
+	}
+}
+
+// op returns touch i as an operation.
+func (ts *Touches) op(i int) Op {
+	t := &ts.Touch[i]
+	op := Op{Line: lineOf(ts.First + uint64(i) + 1), PID: ts.PID, TID: ts.TID, Kind: OpTouch, Access: t.Access, Addr: t.Addr, Value: t.Value}
+	if len(ts.Times) > 0 {
+		op.Time = ts.Times[i]
+	}
+	if len(ts.IPs) > 0 {
+		op.IP = ts.IPs[i]
+	}
+	if len(ts.Codes) > 0 {
+		op.Code = ts.Codes[i]
+	}
+	return op
+}
