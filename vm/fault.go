@@ -37,6 +37,9 @@ func (p *Process) fault(addr mem.VirtAddr, a mem.Access, e pagetable.Entry) (Fau
 	if how.kind != CoW && v.First.Segment != 0 {
 		p.m.inspectMapped(p, v.Addr, v.Addr+mem.PageSize)
 	}
+	if p.m.cfg.FaultAround > 1 && a != mem.Write && len(v.Pieces) > 0 {
+		p.faultAround(v)
+	}
 	p.m.settle()
 	return how.kind, nil
 }

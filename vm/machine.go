@@ -50,6 +50,10 @@ type Config struct {
 	Events    event.Sink // takes what happens; may be nil
 	Digest    bool       // put the SHA-256 of assembled windows into their events
 	MaxAreas  int        // areas that a process may have (vm.max_map_count); 0 is MaxAreas
+
+	// FaultAround is how many pages a read fault on a page of a file maps: an aligned
+	// block, a power of two up to MaxFaultAround. 0 and 1 map the one alone.
+	FaultAround int
 }
 
 // Machine is one simulated computer.
@@ -63,6 +67,7 @@ type Machine struct {
 	assembler *hugepage.Assembler
 	zero      mem.PFN      // the shared zero page
 	view      vma.PageView // of the page that faults
+	around    vma.PageView // of one near it
 	dead      *mm          // of processes that ended: stays empty
 
 	populating bool // faults are counted as populated, see Process.populate
@@ -88,6 +93,7 @@ type Stats struct {
 	HugeScattered  int // windows mapped in 4 KiB entries
 	Splits         int
 	Prefaulted     int // 4 KiB pages mapped at exec
+	FaultedAround  int // 4 KiB pages mapped around one that faulted
 	OOMKills       int
 	ReclaimUnmaps  int // entries that reclaim took away
 	HugeEvicted    int

@@ -196,7 +196,8 @@ func runModel(t *rapid.T, all []program, seen map[string]int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Memory: memoryGen.Draw(t, "memory"), Policy: policy, Inspector: s.witness}
+	cfg := Config{Memory: memoryGen.Draw(t, "memory"), Policy: policy, Inspector: s.witness,
+		FaultAround: rapid.SampledFrom([]int{0, 0, 4, 16}).Draw(t, "fault-around")}
 	if rapid.Bool().Draw(t, "fortress") {
 		cfg.Hardening = Fortress
 	}

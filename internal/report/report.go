@@ -138,6 +138,9 @@ func (w *Writer) Add(it Item) error {
 	return nil
 }
 
+// Columns returns the columns of the cells.
+func (w *Writer) Columns() []Column { return w.doc.Columns }
+
 // Items returns how many results wait for Close.
 func (w *Writer) Items() int { return len(w.items) }
 

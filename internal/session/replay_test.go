@@ -297,6 +297,7 @@ type author struct {
 	r     *rand.Rand
 	bench *Rig
 	lines int
+	head  string          // behind the first line
 	text  strings.Builder // all that was written, for the failure message
 	rest  string
 }
@@ -317,7 +318,7 @@ func (a *author) Read(p []byte) (int, error) {
 
 func (a *author) line() string {
 	if a.text.Len() == 0 {
-		return "vmsim-trace 1"
+		return "vmsim-trace 1" + a.head
 	}
 	procs := a.bench.Machine.Processes()
 	if len(procs) == 0 {
@@ -338,6 +339,9 @@ func (a *author) line() string {
 		prot = mem.ProtRead | mem.ProtWrite
 	}
 	pool := mem.VirtAddr(0x10000000 + a.r.IntN(16)*page)
+	if n != 97 && a.r.IntN(10) == 0 {
+		return a.rarer(p, down, size, pool, len(procs))
+	}
 	switch {
 	case n < 30:
 		return a.touch(p, mem.Read, addr)
@@ -372,7 +376,46 @@ func (a *author) elf() string {
 }
 
 // nextPID: no fork of a trace ever fails here, so machine and trace count alike.
-func (a *author) nextPID() int { return 2 + strings.Count(a.text.String(), "fork") }
+func (a *author) nextPID() int { return 2 + strings.Count(a.text.String(), "fork = ") }
+
+// rarer is a line for an operation that programs do now and then.
+func (a *author) rarer(p *vm.Process, down mem.VirtAddr, size int, pool mem.VirtAddr, procs int) string {
+	n := a.r.IntN(30)
+	if n < 11 { // a program's own pages are in nobody's mremap, and are moved as areas precise to the byte
+		down = mem.VirtAddr(0x10000000 + a.r.IntN(16)*page)
+	}
+	switch {
+	case n < 4:
+		return fmt.Sprintf("%d mremap %v %d %d maymove", p.PID, down, size, (1+a.r.IntN(8))*page)
+	case n < 7:
+		return fmt.Sprintf("%d mremap %v %d %d maymove,fixed to=%v", p.PID, down, size, (1+a.r.IntN(8))*page, pool)
+	case n < 9:
+		return fmt.Sprintf("%d mremap %v %d %d stay", p.PID, down, size, (1+a.r.IntN(4))*page)
+	case n < 10:
+		return fmt.Sprintf("%d mremap %v %d %d maymove,dontunmap", p.PID, down, size, size)
+	case n < 11:
+		return fmt.Sprintf("%d mremap %v 0 %d maymove", p.PID, down, size)
+	case n < 21:
+		advice := []trace.Advice{trace.AdviceDontNeed, trace.AdviceDontNeed, trace.AdviceDontNeed, trace.AdviceFree, trace.AdviceRemove,
+			trace.AdviceWipeOnFork, trace.AdviceKeepOnFork, trace.AdviceDontFork, trace.AdviceDoFork, trace.AdvicePopulateRead, trace.AdvicePopulateWrite}
+		is := advice[a.r.IntN(len(advice))]
+		if is == trace.AdviceRemove {
+			size = page // of several areas it would do some, and fail
+		}
+		return fmt.Sprintf("%d madvise %v %d %v", p.PID, down, size, is)
+	case n < 23:
+		return fmt.Sprintf("%d mlock %v %d flags=%d", p.PID, down, size, a.r.IntN(2))
+	case n < 24:
+		return fmt.Sprintf("%d munlock %v %d", p.PID, down, size)
+	case n < 25:
+		return fmt.Sprintf("%d munlockall", p.PID)
+	case n < 27:
+		return fmt.Sprintf("%d mmap %v %d rw- %s,fixed,populate anon", p.PID, pool, size, []string{"private", "shared"}[a.r.IntN(2)])
+	case procs < 7:
+		return fmt.Sprintf("%d vfork = %d", p.PID, a.nextPID())
+	}
+	return fmt.Sprintf("%d brk 0", p.PID)
+}
 
 // place picks an address in one of p's areas.
 func (a *author) place(p *vm.Process) mem.VirtAddr {
@@ -435,6 +478,9 @@ func TestRandomTraces(t *testing.T) {
 		opt.Threshold = []int{0, 1, 128}[r.IntN(3)]
 		opt.Memory = []uint64{6 << 20, 64 << 20}[r.IntN(2)]
 		a := &author{r: r, bench: newRig(t, opt), lines: 1500}
+		if i%3 == 2 {
+			a.head = "\nheader source test\nheader touches complete" // its writes have no contents, its pages are compared once
+		}
 		res, err := a.bench.Replay(filepath.Join(traces, "random"), a, never)
 		if err != nil {
 			t.Fatalf("trace %d: %v\n%s", i, err, tail(a.text.String()))

@@ -20,12 +20,15 @@ import (
 // Options are what all commands share.
 type Options struct {
 	Memory    uint64 // bytes; 0 is vm.DefaultMemory
+	MaxAreas  int    // that a process may have; 0 is vm.MaxAreas
 	Policy    string // one of hugepage.PolicyNames; "" is hugepage.DefaultPolicy
 	Threshold int
 	Bugs      []string
 	Hardening vm.Hardening
 	Events    event.Sink // may be nil
 	Digest    bool       // SHA-256 of windows and images
+
+	FaultAround int // vm.Config.FaultAround
 
 	// Stop, if not nil, ends Verify and Run early, with ErrStopped, when it
 	// returns true. It is asked before each page.
@@ -47,6 +50,8 @@ type Rig struct {
 	Witness *verify.Witness
 	opt     Options
 	buf     hostBuffer // of the files that the machine maps in Verify
+
+	onAssembled func(mem.Window) // of a replay: is told of each window; may be nil
 }
 
 // NewRig builds both. Close gives the machine's memory back.
@@ -62,8 +67,8 @@ func NewRig(opt Options) (*Rig, error) {
 func rigWith(policy hugepage.Policy, opt Options) (b *Rig, err error) {
 	b = &Rig{opt: opt}
 	b.Machine, err = vm.New(vm.Config{
-		Memory: opt.Memory, Policy: policy, Inspector: inspector{b},
-		Hardening: opt.Hardening, Events: opt.Events, Digest: opt.Digest,
+		Memory: opt.Memory, MaxAreas: opt.MaxAreas, Policy: policy, Inspector: inspector{b},
+		Hardening: opt.Hardening, Events: opt.Events, Digest: opt.Digest, FaultAround: opt.FaultAround,
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +101,9 @@ type inspector struct{ b *Rig }
 
 func (i inspector) Assembled(w mem.Window) error {
 	w.File = itself(w.File)
+	if i.b.onAssembled != nil {
+		i.b.onAssembled(w)
+	}
 	return i.b.Witness.Assembled(w)
 }
 

@@ -1,0 +1,164 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vmsim/mem"
+	"vmsim/trace"
+	"vmsim/vm"
+)
+
+// ErrFaultsAlone refuses what a recording of faults cannot answer.
+var ErrFaultsAlone = errors.New("the trace holds faults alone: which pages would have been touched under another policy is unknown; " +
+	"--force replays what is there")
+
+// answers returns ErrFaultsAlone if a recording does not say what a machine with
+// these options would have been asked.
+func answers(h trace.Header, opt Options, force bool) error {
+	if h.Touches != trace.TouchesFaults || force || opt.usual() {
+		return nil
+	}
+	return ErrFaultsAlone
+}
+
+// usual reports whether policy, threshold and fault-around are the default ones.
+func (opt Options) usual() bool {
+	d := DefaultOptions()
+	return opt.Threshold == d.Threshold && opt.FaultAround <= 1 && (opt.Policy == "" || opt.Policy == defaultPolicy)
+}
+
+// limits says what the replay of a recording does not know; unplaced is how many
+// execs have no trace.Start.
+func limits(h trace.Header, opt Options, unplaced, incomparable int) []string {
+	out := []string{}
+	if unplaced > 0 {
+		out = append(out, fmt.Sprintf("where the programs of %d execs lay is not in the trace: they are at the machine's own bases", unplaced))
+	}
+	if incomparable > 0 {
+		out = append(out, fmt.Sprintf("%d answers about their memory are others for that reason", incomparable))
+	}
+	if h.Touches == trace.TouchesFaults && !opt.usual() {
+		out = append(out, "touches that did not fault when this was recorded are not in the trace: "+
+			"faults under another policy are a lower bound, and what is cached is too little")
+	}
+	if h.Touches == trace.TouchesNone {
+		out = append(out, "touches are not in the trace: nothing was faulted in, nothing was compared but assembled windows")
+	}
+	if h.Lost > 0 {
+		out = append(out, "records were lost: what they said did not happen here")
+	}
+	if !h.Whole {
+		out = append(out, "the recording was not closed: its end may be missing")
+	}
+	return append(out, h.Missing...)
+}
+
+// withoutMappings reports whether a recording does not say what is mapped, as
+// those of valgrind's lackey.
+func withoutMappings(h trace.Header) bool {
+	return h.Source == "lackey" || slices.ContainsFunc(h.Missing, func(s string) bool {
+		return strings.Contains(s, "mappings are missing")
+	})
+}
+
+// Hits is trace.Hitter's: a translation that the TLB has was looked at when a touch
+// made it, unless it was made by an exec that prefaulted, or the like.
+func (s *simulator) Hits(pid int, ts []trace.Touch, codes []trace.ErrorCode) int {
+	if !s.recording {
+		return 0
+	}
+	p, m := s.lastProc, s.lastMem
+	if s.lastPID != pid || p == nil || p.Ended() {
+		var err error
+		if p, m, err = s.process(pid); err != nil {
+			return 0
+		}
+		s.lastPID, s.lastProc, s.lastMem = pid, p, m
+	}
+	n := 0
+	for n < len(ts) && p.Hit(ts[n].Addr, ts[n].Access) && (!m.loose || m.seen.has(ts[n].Addr)) {
+		n++
+	}
+	if n > 0 {
+		s.count.ops += uint64(n)
+		m.program.Recorded.References += uint64(n)
+		m.program.Untroubled += uint64(n)
+		for i, code := range codes[:min(n, len(codes))] {
+			m.program.Recorded.add(ts[i].Access, code)
+		}
+	}
+	return n
+}
+
+// touchRecorded does an access of a recording.
+func (s *simulator) touchRecorded(p *vm.Process, m *memory, t trace.Touch, about trace.TouchInfo) (trace.Outcome, error) {
+	prog := m.program
+	prog.Recorded.References++
+	if about.Code != 0 {
+		prog.Recorded.add(t.Access, about.Code)
+	}
+	if about.IP != 0 {
+		p.SetIP(about.IP)
+	}
+	dirty := s.dirty(m, t.Addr) // before: a write makes it so
+	kind, err := p.Touch(t.Addr, t.Access)
+	if err != nil && s.unmapped && s.back(p, m, t.Addr, err) {
+		kind, err = p.Touch(t.Addr, t.Access)
+	}
+	if err != nil {
+		return refused(p, about, err)
+	}
+	out := trace.Outcome{Fault: trace.Fault(kind.String())}
+	s.count.touched(s, p, m, t, about.IP, kind)
+	first := m.seen.add(t.Addr)
+	if !first && t.Access != mem.Write {
+		return out, nil
+	}
+	data, _, err := p.ReadPage(t.Addr)
+	if err != nil {
+		return trace.Outcome{}, err
+	}
+	if first {
+		ok, err := s.look(p, m, t.Addr, data, dirty)
+		if err != nil {
+			return out, err
+		}
+		if !ok {
+			s.wrong(p, m, &out)
+			return out, nil
+		}
+	}
+	if t.Access == mem.Write {
+		// What was written is not known, but that something was: a frame that is
+		// somebody else's too must not change with it.
+		if _, err := p.Write(t.Addr, []byte{^data[t.Addr.PageOffset()]}); err != nil {
+			return refused(p, about, err)
+		}
+	}
+	return out, nil
+}
+
+// backing is how much memory is put under an access to what nobody mapped.
+const backing = mem.HugeSize
+
+// back maps zeros where a recording without mappings touches nothing. It is false
+// where err was something else.
+func (s *simulator) back(p *vm.Process, m *memory, addr mem.VirtAddr, err error) bool {
+	var segv *vm.Segfault
+	if !errors.As(err, &segv) || segv.Mapped || addr >= mem.UserEnd {
+		return false
+	}
+	all := mem.ProtRead | mem.ProtWrite | mem.ProtExec
+	for _, size := range []mem.VirtAddr{backing, mem.PageSize} {
+		at := addr &^ (size - 1)
+		r := mem.Range{Start: at, End: min(at+size, mem.UserEnd)}
+		if _, err := p.Mmap(vm.Mapping{Addr: at, Len: r.Len(), Prot: all, Fixed: true, NoReplace: true}); err == nil {
+			m.replace(region{Range: r, unknown: unknownUnmapped})
+			return true
+		}
+	}
+	return false
+}
