@@ -115,7 +115,8 @@ func TestExamples(t *testing.T) {
 		for _, line := range strings.Split(cmd.Example, "\n") {
 			line, _, _ = strings.Cut(line, "#")
 			args := strings.Fields(line)
-			if len(args) == 0 || args[0] != "vmsim" || strings.ContainsAny(line, "<>|") || strings.Contains(line, ".part") || args[1] == "record" ||
+			if len(args) == 0 || args[0] != "vmsim" || strings.ContainsAny(line, "<>|") || strings.Contains(line, ".part") ||
+				strings.Contains(line, ".vmt") || args[1] == "record" ||
 				slices.ContainsFunc([]string{"--pid", "--core", "--window"}, func(f string) bool { return strings.Contains(line, f) }) {
 				continue // scripts run such, on processes of their own
 			}

@@ -13,10 +13,18 @@ import (
 // replayReport writes the results of traces: in words, as objects, or as rows.
 type replayReport struct {
 	printer
-	format report.Format
-	rows   *report.Writer
-	all    []replayJSON // json
-	sum    replaySum
+	format  report.Format
+	program bool // rows are programs of recordings
+	rows    *report.Writer
+	all     []replayJSON // json
+	sum     replaySum
+}
+
+// replayed is what a trace came to on a machine.
+type replayed struct {
+	flags string // of --compare; "" is the command's own machine
+	res   session.ReplayResult
+	err   error // what ended it early
 }
 
 // replaySum is the sum of all traces, for junit.
@@ -51,47 +59,112 @@ var replayColumns = []report.Column{
 	{Key: "partial"},
 }
 
-func newReplayReport(w io.Writer, format report.Format) *replayReport {
+// newReplayReport returns a report of traces, or of their programs; compared says
+// that each was run on two machines.
+func newReplayReport(w io.Writer, format report.Format, program, compared bool) *replayReport {
 	doc := report.Doc{Name: "vmsim replay", Columns: replayColumns}
+	if program && format != report.Table && format != report.JSON && format != report.JSONL && format != report.JUnit {
+		doc.Columns = programColumns
+	} else {
+		program = false
+	}
+	if compared {
+		doc.Columns = append(doc.Columns[:len(doc.Columns):len(doc.Columns)], report.Column{Key: "flags", Title: "FLAGS", Text: true})
+	}
 	rows := report.NewWriter(w, format, false, doc)
-	return &replayReport{printer: printer{w: w}, format: format, all: []replayJSON{}, rows: rows}
+	return &replayReport{printer: printer{w: w}, format: format, program: program, all: []replayJSON{}, rows: rows}
 }
 
-// add takes the result of a trace, whole or as far as it came; trouble is what
-// ended it early.
-func (o *replayReport) add(path string, r session.ReplayResult, trouble error) error {
-	partial := trouble != nil
-	j := toReplayJSON(path, r, partial)
-	o.sum.Traces++
-	o.sum.Tests += j.Tests
-	o.sum.TestsPassed += j.TestsPassed
-	o.sum.Failures += j.Failures
-	o.sum.Partial = o.sum.Partial || partial
+// add takes the results of a trace, whole or as far as it came: one, or a second
+// with other flags.
+func (o *replayReport) add(path string, results []replayed) error {
 	switch o.format {
 	case report.Table: // a story is read better in words, and as it happens
-		printReplay(&o.printer, path, r, partial)
-		return o.err
-	case report.JSON:
-		o.all = append(o.all, j)
-		return nil
-	case report.JUnit:
-		for _, c := range replayCases(path, r, trouble) {
-			if err := o.rows.Add(report.Item{Case: c}); err != nil {
+		printReplay(&o.printer, path, results[0].res, results[0].err != nil)
+		if len(results) > 1 {
+			if err := printCompared(&o.printer, results[0], results[1]); err != nil {
 				return err
 			}
+			for _, line := range replayTrouble(results[1].res, results[1].err != nil) {
+				o.f("%s\n", line)
+			}
 		}
+		return o.err
+	case report.JSON:
+		o.all = append(o.all, o.object(path, results))
 		return nil
+	case report.JSONL:
+		return o.rows.Add(report.Item{Object: o.object(path, results)})
 	}
-	f := r.Stats.Faults
-	it := report.Item{Object: j, Cells: []any{path, r.Ops, r.Skipped, r.Processes, r.ExecPassed, r.ExecFailed, j.Tests,
-		j.TestsPassed, f.Minor, f.Major, f.CoW, r.Stats.Assembled, momentCell(r.FirstAssembly), momentCell(r.FirstWrong),
-		r.Crashes, r.Mismatched, report.Size(r.Tally.BytesCompared), r.Tally.Failures, partial}}
-	lines := replayTrouble(r, partial)
-	if r.FirstCrash != nil {
-		lines = append([]string{r.FirstCrash.String()}, lines...)
+	for _, r := range results {
+		o.count(path, r)
+		var err error
+		switch {
+		case o.format == report.JUnit:
+			err = o.cases(path, r)
+		case o.program:
+			err = o.programs(path, r)
+		default:
+			err = o.row(path, r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object is the results as json has them: the second is a part of the first.
+func (o *replayReport) object(path string, results []replayed) replayJSON {
+	j := toReplayJSON(path, results[0].res, results[0].err != nil)
+	if len(results) > 1 {
+		second := toReplayJSON(path, results[1].res, results[1].err != nil)
+		second.Flags = results[1].flags
+		j.Compared = &second
+	}
+	return j
+}
+
+// count adds a result to the sum.
+func (o *replayReport) count(path string, r replayed) {
+	o.sum.Traces++
+	o.sum.Tests += len(r.res.Tests)
+	o.sum.TestsPassed += r.res.TestsPassed()
+	o.sum.Failures += r.res.Tally.Failures
+	o.sum.Partial = o.sum.Partial || r.err != nil
+}
+
+// title is how a result is called where two of a trace are told.
+func (r *replayed) title(path string) string {
+	if r.flags == "" {
+		return path
+	}
+	return path + " " + r.flags
+}
+
+func (o *replayReport) cases(path string, r replayed) error {
+	for _, c := range replayCases(r.title(path), r.res, r.err) {
+		if err := o.rows.Add(report.Item{Case: c}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *replayReport) row(path string, r replayed) error {
+	f, res := r.res.Stats.Faults, r.res
+	it := report.Item{Cells: []any{path, res.Ops, res.Skipped, res.Processes, res.ExecPassed, res.ExecFailed, len(res.Tests),
+		res.TestsPassed(), f.Minor, f.Major, f.CoW, res.Stats.Assembled, momentCell(res.FirstAssembly), momentCell(res.FirstWrong),
+		res.Crashes, res.Mismatched, report.Size(res.Tally.BytesCompared), res.Tally.Failures, r.err != nil, r.flags}}
+	if len(o.rows.Columns()) < len(it.Cells) {
+		it.Cells = it.Cells[:len(it.Cells)-1]
+	}
+	lines := replayTrouble(res, r.err != nil)
+	if res.FirstCrash != nil {
+		lines = append([]string{res.FirstCrash.String()}, lines...)
 	}
 	if len(lines) > 0 {
-		it.Notes = append([]string{report.Printable(path) + ":"}, lines...)
+		it.Notes = append([]string{report.Printable(r.title(path)) + ":"}, lines...)
 	}
 	return o.rows.Add(it)
 }
@@ -159,8 +232,12 @@ func printReplay(p *printer, path string, r session.ReplayResult, partial bool) 
 	p.f("  faults            %s\n", faultWords(r.Stats.Faults))
 	p.f("  huge pages        %d assembled, %d mapped whole, %d in 4 KiB entries, %d split\n", r.Stats.Assembled,
 		r.Stats.HugeMapped, r.Stats.HugeScattered, r.Stats.Splits)
-	p.f("  first assembly    %s\n", momentWords(r.FirstAssembly))
-	p.f("  first wrong byte  %s\n", momentWords(r.FirstWrong))
+	assembledIn, wrongIn := "", ""
+	if rec := r.Recording; rec != nil {
+		assembledIn, wrongIn = in(rec.AssembledIn), in(rec.WrongIn)
+	}
+	p.f("  first assembly    %s%s\n", momentWords(r.FirstAssembly), assembledIn)
+	p.f("  first wrong byte  %s%s\n", momentWords(r.FirstWrong), wrongIn)
 	if r.WrongLine != "" {
 		p.f("                    %s\n", r.WrongLine)
 	}
@@ -171,6 +248,7 @@ func printReplay(p *printer, path string, r session.ReplayResult, partial bool) 
 	if r.FirstCrash != nil {
 		p.f("  first crash       %s\n", r.FirstCrash)
 	}
+	printRecording(p, r.Recording)
 	for _, line := range replayTrouble(r, partial) {
 		p.f("%s\n", line)
 	}

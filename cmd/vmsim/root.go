@@ -120,6 +120,7 @@ type machineFlags struct {
 	threshold int
 	bugs      []string
 	hardening string
+	around    int
 	memory    string
 	events    string
 	format    string
@@ -144,6 +145,7 @@ func (f *machineFlags) registerMany(cmd *cobra.Command, formats ...string) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.bugs, "bug", nil, "switch the bug `NAME` on, repeatable: "+strings.Join(bug.Names(), ", "))
 	fs.StringVar(&f.hardening, "hardening", "default", "`LEVEL`: default, or fortress, which checks every structure after every operation")
+	fs.IntVar(&f.around, "fault-around", 1, "a read fault on a page of a file maps the `N` pages of its aligned block; Linux: 16")
 	fs.StringVar(&f.memory, "memory", "4GiB", "physical memory of the machine: `SIZE` in bytes, or 64M, 4GiB, ...")
 	fs.StringVarP(&f.format, "output", "o", "table", "`FORMAT` of the result: "+strings.Join(formats, ", "))
 	complete(cmd, "bug", bug.Names()...)
@@ -161,6 +163,9 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 // smallestMemory is what --memory must name at least: below it not even the
 // huge page of one window fits.
 const smallestMemory = 4 << 20
+
+// largestMemory bounds --memory.
+const largestMemory = 1 << 42
 
 // options turns the flags into options and opens the event file. finish must
 // be called with the command's error when all is done. The machine stops at its
@@ -180,10 +185,13 @@ func (f *machineFlags) options(ctx context.Context, inputs ...string) (opt sessi
 	if opt.Hardening, err = vm.ParseHardening(f.hardening); err != nil {
 		return bad("hardening", err)
 	}
+	if opt.FaultAround, err = faultAround(f.around); err != nil {
+		return bad("fault-around", err)
+	}
 	if opt.Memory, err = report.ParseBytes(f.memory); err != nil {
 		return bad("memory", err)
 	}
-	if opt.Memory < smallestMemory || opt.Memory > 1<<42 {
+	if opt.Memory < smallestMemory || opt.Memory > largestMemory {
 		return bad("memory", fmt.Errorf("size %q is not between 4 MiB and 4 TiB", f.memory))
 	}
 	if format, err = report.ParseFormat(f.format, f.formats); err != nil {
@@ -204,6 +212,14 @@ func (f *machineFlags) options(ctx context.Context, inputs ...string) (opt sessi
 		opt.Events = f.sink
 	}
 	return opt, format, nil
+}
+
+// faultAround checks the number of pages of --fault-around.
+func faultAround(n int) (int, error) {
+	if n < 1 || n > vm.MaxFaultAround || n&(n-1) != 0 {
+		return 0, fmt.Errorf("%d is no power of two from 1 to %d", n, vm.MaxFaultAround)
+	}
+	return n, nil
 }
 
 // finish closes the event file. Its trouble matters more than a mismatch that
