@@ -37,8 +37,8 @@ that reads a wrong byte counts as crashed there. The format of traces is in
 ARCHITECTURE.md.
 
 A recording says nothing of what was written: a page is compared when it is
-first touched, and not once it may be dirty. What nothing is known of (arguments,
-the vdso, files that are gone or changed) is counted and named. The programs
+first touched, and not once it may be dirty. What nothing is known of (the vdso,
+arguments, files that are gone or changed) is counted and named. The programs
 must be the files that were recorded, there or below --sysroot.
 
 --compare runs the trace a second time, on a machine with other flags:
