@@ -118,6 +118,11 @@ func (s *space) populate(r mem.Range, lenient bool) {
 		}
 		next = a.End
 		write := a.v.prot&mem.ProtWrite != 0 && !a.v.shared
+		if lenient && a.v.src.class == classFile && a.v.prot != mem.ProtNone && a.v.flags&areaOnFault == 0 {
+			// Cut into areas of one page, by who records: it goes on behind each.
+			s.fill(mem.Range{Start: a.Start, End: a.v.fileEnd(a.Range)}, a.v, write)
+			continue
+		}
 		if !s.faultIn(a, write, a.v.prot != mem.ProtNone) && !lenient {
 			return
 		}
