@@ -33,6 +33,22 @@ type Header struct {
 	Whole    bool     `json:"whole"`               // it was closed: nothing is cut off
 }
 
+// What Header.Missing may begin with, and a reader acts on; what follows a colon says why.
+const (
+	MissingCodes        = "error codes of faults"      // whether a touch read or wrote is not known
+	MissingKernelFaults = "faults taken by the kernel" // touches in system calls are absent
+)
+
+// Lacks reports whether Missing has what.
+func (h *Header) Lacks(what string) bool {
+	for _, m := range h.Missing {
+		if rest, ok := strings.CutPrefix(m, what); ok && (rest == "" || rest[0] == ':') {
+			return true
+		}
+	}
+	return false
+}
+
 // Recorded reports whether the trace was recorded: its writes carry no contents,
 // and its processes live as long as it says.
 func (h *Header) Recorded() bool { return h.Source != "" }

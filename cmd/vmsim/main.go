@@ -33,7 +33,7 @@ func main() {
 
 // run is the program: it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible()
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	root := newRootCommand()
@@ -52,6 +52,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		}
 		return int(done)
 	}
+	var other exited
+	if errors.As(err, &other) {
+		return int(other)
+	}
 	var usage usageError
 	if errors.As(err, &usage) || cmd == root { // root: an unknown command
 		fmt.Fprintf(stderr, "vmsim: %v\n\n%s", err, cmd.UsageString())
@@ -61,11 +65,32 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
+// interruptible returns a context that Ctrl-C and SIGTERM cancel, but for those that are
+// ignored: whoever started the program, nohup or a shell's trap, wanted that.
+func interruptible() (context.Context, context.CancelFunc) {
+	var signals []os.Signal
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		if !signal.Ignored(s) {
+			signals = append(signals, s)
+		}
+	}
+	if len(signals) == 0 { // NotifyContext would take that for all
+		return context.WithCancel(context.Background())
+	}
+	return signal.NotifyContext(context.Background(), signals...)
+}
+
 // outcome is the error of a command that did its work and printed what it
 // found: the exit code alone is left to say.
 type outcome int
 
 func (o outcome) Error() string { return fmt.Sprintf("exit code %d", int(o)) }
+
+// exited is the error of a command that stands for another program: the exit code is
+// that one's, and means what it means there.
+type exited int
+
+func (e exited) Error() string { return fmt.Sprintf("the command's exit code is %d", int(e)) }
 
 // usageError is an error in how the command was called, one that the list of
 // flags helps with. A bad value of a right flag is none: its line says all.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -56,6 +58,7 @@ func (f *recordFlags) run(cmd *cobra.Command, argv []string) error {
 	if f.touches != trace.TouchesComplete && f.touches != trace.TouchesFaults {
 		return fmt.Errorf("--touches: %q is neither complete nor faults", f.touches)
 	}
+	defer untilClosed()()
 	file, err := os.Create(f.out)
 	if err != nil {
 		return err
@@ -82,9 +85,22 @@ func (f *recordFlags) run(cmd *cobra.Command, argv []string) error {
 		fmt.Fprintf(stderr, "vmsim: %s: %s\n", f.out, report.Count(res.Ops, "operation"))
 	}
 	if code := cmp.Or(res.ExitCode(), lostCode(res.Header.Lost)); code != 0 {
-		return outcome(code)
+		return exited(code)
 	}
 	return nil
+}
+
+// untilClosed keeps the terminal's signals from ending this program before the trace is
+// closed: they are meant for the command, which may have ended of them already. It
+// returns what ends that.
+func untilClosed() func() {
+	c := make(chan os.Signal, 1) // never read: what does not fit is dropped
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+	return func() { signal.Stop(c) }
 }
 
 func lostCode(lost uint64) int {

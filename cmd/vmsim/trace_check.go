@@ -35,10 +35,12 @@ as errors:
   kernel          came without an exception (a futex, O_DIRECT): in writable areas
                   only, and at most 16 and 1/64 of the pages; --strict excepts none
   fatal           the last fault of a thread, which a signal or its process's end cut
-  fault_around    pages around a touched one, in a recording of faults alone
+  fault_around    pages around a touched one, where areas were not cut
   freed           taken by the kernel after MADV_FREE or MADV_PAGEOUT
   past_end        beyond the end that a file had when the trace named it
   device          device memory and hugetlb: not modelled
+  missing         what the header says is missing: without root, touches in system
+                  calls, and whether a touch read or wrote
 
 The exit code is 1 if there is a difference, a lost record, or an operation that
 cannot be, and 2 if a trace is damaged.`,
@@ -71,6 +73,7 @@ var traceCheckColumns = []report.Column{
 	{Key: "fault_around", Title: "FAULT-AROUND"},
 	{Key: "freed", Title: "FREED"},
 	{Key: "past_end", Title: "PAST END"},
+	{Key: "missing", Title: "MISSING"},
 	{Key: "different", Title: "DIFFERENT"},
 	{Key: "areas_different", Title: "AREAS"},
 	{Key: "not_compared"},
@@ -113,6 +116,7 @@ type excepted struct {
 	FaultAround uint64 `json:"fault_around"`
 	Freed       uint64 `json:"freed"`
 	PastEnd     uint64 `json:"past_end"`
+	Missing     uint64 `json:"missing"`
 }
 
 // comparisonJSON is one look of the recorder.
@@ -211,7 +215,7 @@ func (f *traceCheckFlags) one(cmd *cobra.Command, path string) (traceCheckJSON, 
 	j.Ops, j.Touches, j.Processes, j.Threads, j.Execs = r.Ops, r.Touches, r.Processes, r.Threads, r.Execs
 	j.Compared, j.Forks, j.NotCompared, j.Pages, j.Equal = r.Looks, r.Forks, r.Skipped, r.Pages, r.Equal
 	j.Excepted = excepted{e[soundness.Kernel], e[soundness.VDSO], e[soundness.Device], e[soundness.Fatal],
-		e[soundness.FaultAround], e[soundness.Freed], e[soundness.PastEnd]}
+		e[soundness.FaultAround], e[soundness.Freed], e[soundness.PastEnd], e[soundness.Missing]}
 	j.Different, j.Areas, j.Lost, j.Problems = r.Different, r.BadAreas, r.Lost, r.Problems
 	for _, p := range r.List {
 		j.ProblemList = append(j.ProblemList, p.String())
@@ -244,7 +248,7 @@ func traceCheckItem(j traceCheckJSON) report.Item {
 	}
 	e := j.Excepted
 	it := report.Item{Object: j, Cells: []any{j.Path, j.Ops, j.Processes, j.Compared, j.Forks, int(j.Pages), int(j.Equal),
-		int(e.Kernel), int(e.VDSO), int(e.Device), int(e.Fatal), int(e.FaultAround), int(e.Freed), int(e.PastEnd),
+		int(e.Kernel), int(e.VDSO), int(e.Device), int(e.Fatal), int(e.FaultAround), int(e.Freed), int(e.PastEnd), int(e.Missing),
 		int(j.Different), int(j.Areas), j.NotCompared, j.Problems, int(j.Lost), sound}}
 	words := traceCheckWords(j)
 	if len(words) > 0 {

@@ -200,7 +200,7 @@ func (c *Converter) left(t *task, nr int, ret int64, at uint64) {
 		c.ready(t.proc, at)
 	}
 	if t.call.nr == nr {
-		c.leave(t, t.call, ret, 0, at)
+		c.leave(t, t.call, ret, t.call.size, at)
 	}
 	c.drop(t)
 }
@@ -274,8 +274,9 @@ func (c *Converter) mapping(r *perf.Record) {
 	switch {
 	case t.proc.execing && t.proc.image != nil:
 		t.proc.image.add(r)
-	case t.call.nr == sysMmap && t.call.file == nil && len(r.Name) > 0 && r.Name[0] == '/' && !strings.HasPrefix(string(r.Name), "//"):
-		t.call.file = ofPath(string(r.Name), r.Major, r.Minor, r.Inode)
+	case !t.call.maps() || t.call.file != nil || len(r.Name) == 0 || r.Name[0] != '/' || strings.HasPrefix(string(r.Name), "//"):
+	default:
+		t.call.file, t.call.size = ofPath(string(r.Name), r.Major, r.Minor, r.Inode), r.Len
 	}
 }
 

@@ -281,3 +281,45 @@ func TestExecByAThread(t *testing.T) {
 		@91000 2 touch x 0x400010 ip=0x400010 err=20
 		@111000 2 exit 3`)
 }
+
+// Of threads that end together the first one's EXIT may come before the others'. It is
+// the end of the process all the same, and the last that is told of it.
+func TestEndsTogether(t *testing.T) {
+	f := newFeed(t)
+	f.c.Traced(tracee.Complete)
+	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
+	for tid := 51; tid <= 52; tid++ {
+		f.event(&tracee.NewTask{Parent: 50, Child: tid, Flags: tracee.CloneThread | tracee.CloneVM, Known: true})
+	}
+	for tid := 52; tid >= 50; tid-- {
+		f.event(&tracee.Exit{TID: tid, PID: 50, Signal: 9, LastThread: tid == 50, LastUser: tid == 50})
+	}
+	f.exit(50, 51)
+	f.exit(50, 50)
+	f.exit(50, 52)
+	f.want(`
+		@1000 1 fork = 2
+		@11000 2 thread flags=0x10100 = 3
+		@21000 2 thread flags=0x10100 = 4
+		@61000 2/3 exit signal=9
+		@71000 2/4 exit signal=9
+		@71000 2 exit signal=9`)
+}
+
+// Where nothing is changed perf tells how large a segment of shared memory is.
+func TestShmat(t *testing.T) {
+	f := newFeed(t)
+	f.c.Traced(tracee.Light)
+	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
+	f.enter(50, unix.SYS_SHMAT, 7, 0, 0)
+	f.mmap2(50, "/SYSV00000000 (deleted)", 0x7000, 0x3000, 0, 3)
+	f.leave(50, unix.SYS_SHMAT, 0x7000)
+	f.event(&tracee.Uncut{PID: 50, Range: mem.Range{Start: 0x1000, End: 0x3000}, Pages: 2, Reason: "enough"})
+	f.event(&tracee.Uncut{PID: 50, Reason: "a seccomp filter"})
+	f.want(`
+		@1000 1 fork = 2
+		@31000 file /SYSV00000000 kind=shared
+		@31000 2 shmat 0 0x3000 rw- /SYSV00000000 = 0x7000
+		@41000 2 note "uncut: [0x1000, 0x3000), 2 pages: enough"
+		@51000 2 note "uncut: all of the process: a seccomp filter"`)
+}

@@ -25,6 +25,7 @@ func (c *Converter) Event(e tracee.Event, time uint64) {
 			c.root(e.TID, at)
 			c.command = e.PID
 		} else if t := c.tasks[e.TID]; t != nil && e.Present != nil {
+			c.areas(t, trace.PointFork, e.Maps, at)
 			c.present(t, trace.PointFork, e.Present, at)
 		}
 	case *tracee.ExecEntry:
@@ -66,10 +67,21 @@ func (c *Converter) Event(e tracee.Event, time uint64) {
 			c.end(e.PID, at) // its EXIT is not to be had
 		}
 	case *tracee.Uncut:
-		c.note(e.PID, at, fmt.Sprintf("not cut: %v, %d pages: %s", e.Range, e.Pages, e.Reason))
+		c.note(e.PID, at, uncut(e))
 	case *tracee.Note:
 		c.note(e.PID, at, e.Text)
 	}
+}
+
+// uncutNote is how a note begins which says that areas of its process are not cut from
+// here on, as soundness.UncutNote: touches near a fault are invisible there.
+const uncutNote = "uncut: "
+
+func uncut(e *tracee.Uncut) string {
+	if e.Range.Empty() {
+		return uncutNote + "all of the process: " + e.Reason
+	}
+	return fmt.Sprintf("%s%v, %d pages: %s", uncutNote, e.Range, e.Pages, e.Reason)
 }
 
 func (c *Converter) note(pid int, at uint64, text string) {
@@ -130,8 +142,12 @@ func (c *Converter) execed(e *tracee.Exec, at uint64) {
 	}
 }
 
-// bounded cuts arguments to what an operation can hold.
+// mostArgs is how many arguments a header holds.
+const mostArgs = 1000
+
+// bounded cuts arguments to what an operation and a header can hold.
 func bounded(args []string) []string {
+	args = args[:min(len(args), mostArgs)]
 	n := 0
 	for i, a := range args {
 		if n += len(a) + 1; n > trace.MaxArgs {
@@ -153,6 +169,7 @@ func (c *Converter) exiting(e *tracee.Exit, at uint64) {
 		t.status = 0
 	}
 	if e.LastThread {
+		t.proc.over = true
 		t.minflt = e.MinFlt - min(e.MinFlt, e.Injected+t.proc.minflt)
 		t.majflt = e.MajFlt - min(e.MajFlt, t.proc.majflt)
 	}

@@ -12,8 +12,6 @@ import (
 	"vmsim/trace"
 )
 
-const sysMmap = unix.SYS_MMAP
-
 // image is what MMAP2 records say of a program that exec has just mapped.
 type image struct {
 	areas []trace.Op // of OpArea, without time and process

@@ -64,6 +64,7 @@ type recorder struct {
 	cfg    Config
 	perf   *perf.Session // nil: the kernel permits none
 	noPerf error
+	mode   tracee.Mode // known once perf is attached
 	conv   *Converter
 	w      Writer
 	res    Result
@@ -73,45 +74,32 @@ type recorder struct {
 	waiting []tracee.Event
 }
 
-// mode is how ptrace follows: the calls come from it where perf does not have
-// them.
-func (r *recorder) mode() tracee.Mode {
+// ready attaches perf to the command before its exec.
+func (r *recorder) ready(pid int) error {
+	cfg := perf.Config{PID: pid, Level: r.cfg.Level}
+	if r.cfg.Touches != trace.TouchesComplete {
+		cfg.Syscalls = Syscalls
+	}
+	r.perf, r.noPerf = perf.Open(cfg)
+	if errors.Is(r.noPerf, perf.ErrNotPermitted) {
+		return nil
+	}
+	return r.noPerf
+}
+
+// choose says how ptrace follows, once it is known what perf can do: the calls come
+// from ptrace where perf does not have them.
+func (r *recorder) choose() tracee.Mode {
 	switch {
 	case r.cfg.Touches == trace.TouchesComplete:
-		return tracee.Complete
-	case r.level() == perf.LevelTracepoints:
-		return tracee.Light
+		r.mode = tracee.Complete
+	case r.perf != nil && r.perf.Level() == perf.LevelTracepoints:
+		r.mode = tracee.Light
+	default:
+		r.mode = tracee.Syscalls
 	}
-	return tracee.Syscalls
-}
-
-// level returns what perf can do here. It is asked before the command is started,
-// since how ptrace follows depends on it: of this very process.
-func (r *recorder) level() perf.Level {
-	if r.cfg.Level == perf.LevelFaults {
-		return perf.LevelFaults
-	}
-	s, err := perf.Open(perf.Config{PID: os.Getpid(), Ring: 1})
-	if err != nil {
-		return perf.LevelFaults
-	}
-	defer s.Close()
-	return s.Level()
-}
-
-// ready attaches perf to the command before its exec.
-func (r *recorder) ready(mode tracee.Mode) func(pid int) error {
-	return func(pid int) error {
-		cfg := perf.Config{PID: pid, Level: r.cfg.Level}
-		if mode == tracee.Light {
-			cfg.Syscalls = Syscalls
-		}
-		r.perf, r.noPerf = perf.Open(cfg)
-		if errors.Is(r.noPerf, perf.ErrNotPermitted) {
-			return nil
-		}
-		return r.noPerf
-	}
+	r.conv.Traced(r.mode)
+	return r.mode
 }
 
 // Event takes what ptrace saw, on the tracer's thread.
@@ -126,7 +114,6 @@ func (r *recorder) Event(e tracee.Event) {
 }
 
 func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
-	mode := r.mode()
 	began := perf.Now()
 	r.res.Header = r.header(time.Now())
 	r.conv = NewConverter(began, func(op *trace.Op) error {
@@ -136,14 +123,17 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 		r.res.Ops++
 		return r.w.Write(op)
 	})
-	r.conv.Traced(mode)
-	s, err := tracee.Start(tracee.Config{Mode: mode, Argv: r.cfg.Argv, ASLR: r.cfg.ASLR, Signals: true,
-		Stdin: r.cfg.Stdin, Stdout: r.cfg.Stdout, Stderr: r.cfg.Stderr, Ready: r.ready(mode)}, r)
+	mode := tracee.Light // until it is chosen
+	if r.cfg.Touches == trace.TouchesComplete {
+		mode = tracee.Complete
+	}
+	s, err := tracee.Start(tracee.Config{Mode: mode, Choose: r.choose, Argv: r.cfg.Argv, ASLR: r.cfg.ASLR, Signals: true,
+		Stdin: r.cfg.Stdin, Stdout: r.cfg.Stdout, Stderr: r.cfg.Stderr, Ready: r.ready}, r)
 	if err != nil {
 		return err
 	}
 	var werr error
-	r.res.Header.Missing = r.missing(mode)
+	r.res.Header.Missing = r.missing()
 	if r.w, werr = open(r.res.Header); werr != nil {
 		r.w = nil // the command runs on: it is not its fault
 	}
@@ -157,7 +147,7 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 	if r.w == nil {
 		return werr
 	}
-	return errors.Join(err, rerr, r.finish(mode))
+	return errors.Join(err, rerr, r.finish())
 }
 
 // drain feeds the Converter until nothing comes any more.
@@ -206,7 +196,7 @@ func (r *recorder) drainEvents() error {
 }
 
 // finish closes what is open and writes the final header.
-func (r *recorder) finish(mode tracee.Mode) error {
+func (r *recorder) finish() error {
 	err := r.conv.Close(perf.Now())
 	h := &r.res.Header
 	h.Lost = r.conv.Lost()
@@ -215,14 +205,14 @@ func (r *recorder) finish(mode tracee.Mode) error {
 		err = errors.Join(err, cerr)
 		h.Lost = max(h.Lost, stats.Lost)
 	}
-	h.Missing = append(r.missing(mode), r.conv.Missing()...)
+	h.Missing = append(r.missing(), r.conv.Missing()...)
 	h.Whole = err == nil
 	return errors.Join(err, r.w.Close(*h))
 }
 
 // header says what is known before the command runs.
 func (r *recorder) header(now time.Time) trace.Header {
-	h := trace.Header{Source: "vmsim record", Command: r.cfg.Argv, PageSize: 4096, Clock: "CLOCK_MONOTONIC",
+	h := trace.Header{Source: "vmsim record", Command: bounded(r.cfg.Argv), PageSize: 4096, Clock: "CLOCK_MONOTONIC",
 		Began: now.UTC().Format(time.RFC3339Nano), Touches: r.cfg.Touches}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -232,26 +222,29 @@ func (r *recorder) header(now time.Time) trace.Header {
 }
 
 // missing says what is not recorded, and why.
-func (r *recorder) missing(mode tracee.Mode) []string {
+func (r *recorder) missing() []string {
 	var s []string
 	if r.perf == nil {
 		s = append(s, fmt.Sprintf("touches: %v", r.noPerf))
 	} else {
 		for _, m := range r.perf.Missing() {
-			if mode != tracee.Light && (m.What == perf.MissingSyscalls || m.What == perf.MissingCloneFlags) {
+			if r.mode != tracee.Light && (m.What == perf.MissingSyscalls || m.What == perf.MissingCloneFlags) {
 				continue // ptrace has them
 			}
 			s = append(s, m.What+": "+m.Why)
 		}
 	}
-	switch mode {
+	switch r.mode {
 	case tracee.Complete:
 		s = append(s, "reads of pages that a fork inherits: they do not fault")
 	default:
 		s = append(s, missingFaults...)
 	}
-	if mode == tracee.Light {
+	if r.mode == tracee.Light {
 		s = append(s, "execs that failed")
+	}
+	if all := len(r.cfg.Argv); len(bounded(r.cfg.Argv)) < all {
+		s = append(s, fmt.Sprintf("arguments of the command, all but the first: it had %d", all))
 	}
 	for i := range s {
 		s[i] = strings.ToValidUTF8(s[i], "?")

@@ -1,14 +1,20 @@
 package record
 
 import (
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
 	"vmsim/internal/tracee"
 	"vmsim/trace"
 )
 
 // process is one that lives.
 type process struct {
-	num     int // in the trace
-	threads int // that live
+	num     int  // in the trace
+	threads int  // that live
+	over    bool // the last of its threads is about to end
 
 	// Between the kernel's exec (COMM) and the moment at which all is known of
 	// the new program, what it touches waits here.
@@ -40,8 +46,12 @@ type call struct {
 	at    uint64 // of its entry
 	place int    // in the queue, if hold
 	hold  bool
-	file  *mapped // what MMAP2 says it mapped
+	file  *mapped // what MMAP2 says it mapped, and how many bytes
+	size  uint64
 }
+
+// maps reports whether it is one that an MMAP2 record describes.
+func (c *call) maps() bool { return c.nr == unix.SYS_MMAP || c.nr == unix.SYS_SHMAT }
 
 // newborn is a FORK record that waits for its clone flags.
 type newborn struct{ pid, tid int }
@@ -97,6 +107,13 @@ func (c *Converter) end(tid int, at uint64) {
 		return
 	}
 	delete(c.tasks, tid)
+	if t.proc.over && t.num == t.proc.num { // its other threads are on their way out too
+		for _, other := range slices.Sorted(maps.Keys(c.tasks)) {
+			if c.tasks[other].proc == t.proc {
+				c.end(other, at)
+			}
+		}
+	}
 	c.drop(t)           // killed in a call
 	c.ready(t.proc, at) // killed in the middle of an exec
 	op := t.op(trace.OpExit, at)

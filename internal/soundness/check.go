@@ -51,6 +51,8 @@ type Checker struct {
 	shared    *source  // shared anonymous memory, as areas name it
 	leaving   *process // has exited; its last look may follow
 	leftBy    int      // the signal that killed it
+	noCodes   bool     // the header says that it is not known whether a touch read or wrote
+	noKernel  bool     // and that touches of the kernel are not recorded
 	time      uint64   // of the last operation that has one
 	init      bool     // process 1 is counted
 }
@@ -67,6 +69,7 @@ type process struct {
 	looked  bool                 // at its exit
 	exited  bool
 	inherit bool // its present set at fork, or exec, has not come yet
+	torn    bool // forked while other threads ran: what they had done by then, only the recorder's look tells
 }
 
 // New returns a Checker of a trace with header h.
@@ -77,6 +80,7 @@ func New(h trace.Header, opt Options) *Checker {
 	c.shared = &source{class: classFile, key: "shared", name: "shared anonymous"}
 	c.sources[c.anonymous.key], c.sources[c.shared.key] = c.anonymous, c.shared
 	c.report.Lost = h.Lost
+	c.noCodes, c.noKernel = h.Lacks(trace.MissingCodes), h.Lacks(trace.MissingKernelFaults)
 	c.start(1, newSpace())
 	c.report.Processes = 0 // unless it does more than to fork
 	return c
@@ -254,7 +258,12 @@ func (c *Checker) fork(p *process, op *trace.Op) {
 		c.start(child, p.space).program = p.program
 		return
 	}
+	others := len(p.threads) > 1 || len(p.space.users) > 2 // two: it is a vfork child, and its parent waits
+	for _, o := range p.space.users {
+		others = others || len(o.threads) > 1
+	}
 	q := c.start(child, p.space.fork())
+	q.torn = others
 	q.program, q.inherit = p.program, true
 }
 
@@ -390,6 +399,9 @@ func (c *Checker) flush(p *process, signal int) {
 			c.tell(c.compareFork(p, l))
 			s.adopt(l)
 			p.inherit = false
+		}
+		if l.hasAreas && p.torn {
+			s.adoptAreas(l)
 		}
 		return
 	case trace.PointExit:

@@ -165,13 +165,27 @@ func TestCheck(t *testing.T) {
 2 exit
 `, want: "2 exit: [0x401000, 0x403000): absent, recorded file (r-xp 0x1000 a): fault-around\n"},
 		{name: "too far for fault-around", header: faultsHeader, body: `
-file big size=400000
-2 mmap 0x800000 0x40000 r-- private,fixed big+0x0 = 0x800000
+file big size=40000000
+2 mmap 0x800000 0x800000 r-- private,fixed big+0x0 = 0x800000
 2 touch r 0x800000
-2 present exit file:0x800000-0x840000 ` + sp + `
+2 present exit file:0x800000-0x1000000 ` + sp + `
 2 exit
-`, want: "2 exit: [0x801000, 0x820000): absent, recorded file (r--p 0x1000 big): fault-around\n" +
-			"2 exit: [0x820000, 0x840000): absent, recorded file (r--p 0x20000 big)\n"},
+`, want: "2 exit: [0x801000, 0xc00000): absent, recorded file (r--p 0x1000 big): fault-around\n" +
+			"2 exit: [0xc00000, 0x1000000): absent, recorded file (r--p 0x400000 big)\n"},
+		{name: "what the header says is missing", ok: true, strict: true, header: completeHeader +
+			"header missing \"error codes of faults: needs root\"\nheader missing \"faults taken by the kernel: needs root\"\n", body: `
+2 touch r 0x400000
+2 touch r 0x404000
+2 present exit file:0x400000-0x402000 own:0x404000-0x405000 ` + sp + `
+2 exit
+`, want: "2 exit: [0x401000, 0x402000): absent, recorded file (r-xp 0x1000 a): not recorded, as the header says\n" +
+			"2 exit: [0x404000, 0x405000): file, recorded own (rw-p 0x4000 a): not recorded, as the header says\n"},
+		{name: "it does not say that pages go", header: completeHeader +
+			"header missing \"error codes of faults: needs root\"\nheader missing \"faults taken by the kernel: needs root\"\n", body: `
+2 touch r 0x400000
+2 present exit ` + sp + `
+2 exit
+`, want: "2 exit: [0x400000, 0x401000): file, recorded absent (r-xp 0x0 a)\n"},
 		{name: "a process that was not cut", ok: true, body: `
 2 note "uncut: seccomp"
 2 touch r 0x400000

@@ -181,9 +181,10 @@ func (c *Checker) piece(r *Comparison, s *space, on mem.Range, a area, want, got
 		*found = append(*found, d)
 		return
 	}
-	// Fault-around, mm/memory.c:do_fault_around: up to 16 pages with the touched one
-	// among them. Judged by blocks, as entries are.
-	const around = 16 * mem.PageSize
+	// Fault-around, mm/memory.c:do_fault_around, maps up to 16 pages with the touched one
+	// among them, and finish_fault all of a large folio in one page table. Judged by
+	// blocks of that.
+	const around = 512 * mem.PageSize
 	for left := on; !left.Empty(); {
 		part := left
 		part.End = min(left.End, (left.Start+around)&^(around-1))
@@ -225,6 +226,8 @@ func (c *Checker) reason(a area, want, got page, dying bool) Reason {
 		return PastEnd
 	case dying && w != 0 && (got == 0 || w == pageOwn):
 		return Fatal
+	case w != 0 && got != 0 && !a.shared && c.noCodes, w == 0 && c.noKernel:
+		return Missing
 	case c.opt.Strict || a.prot&mem.ProtWrite == 0:
 		return NoReason
 	case w == 0 && (got == a.fresh(false) || got == a.fresh(true)), got == pageOwn && !a.shared:
@@ -253,7 +256,11 @@ func (c *Checker) settle(r *Comparison, found []Difference) {
 // inherited: nothing beside, and all that is the process's own.
 func (c *Checker) compareFork(p *process, l *look) Comparison {
 	r := Comparison{PID: p.pid, Program: p.program, Point: l.point, Line: l.line, Time: l.time}
-	if l.hasAreas && p.space.known {
+	switch {
+	case p.torn && l.hasAreas:
+		r.Skipped = "other threads of the parent were running"
+		return r
+	case l.hasAreas && p.space.known:
 		compareAreas(&r, p.space, l)
 	}
 	if !p.space.pagesKnown {
@@ -266,6 +273,18 @@ func (c *Checker) compareFork(p *process, l *look) Comparison {
 	})
 	c.settle(&r, found)
 	return r
+}
+
+// adoptAreas takes the areas of a look for what is there, with the flags known.
+func (s *space) adoptAreas(l *look) {
+	overlay(s.areas.in(whole), l.areas.in(whole), func(on mem.Range, old, now area) {
+		switch {
+		case now.src == nil:
+			s.areas.clear(on)
+		case old.src == nil || old.looks() != now.looks():
+			s.areas.set(on, now)
+		}
+	})
 }
 
 // adopt takes the pages of a look for what is there, with the marks known.

@@ -19,19 +19,20 @@ const (
 	VDSO        // vdso and vvar: the kernel's own pages
 	Device      // device memory and hugetlb are not modelled
 	Fatal       // the last fault of a thread, which a fatal signal ended
-	FaultAround // of 16 pages around one that was touched; not where the recording is complete
+	FaultAround // around one that was touched, or of one large folio; not where the recording is complete
 	Freed       // the kernel took it: MADV_FREE, MADV_PAGEOUT
 	PastEnd     // beyond the end that the file had when the trace named it
+	Missing     // what the header says is not recorded: faults of the kernel, whether a touch wrote
 	nReasons
 )
 
 // Reasons are those that a Comparison counts.
-var Reasons = []Reason{Kernel, VDSO, Device, Fatal, FaultAround, Freed, PastEnd}
+var Reasons = []Reason{Kernel, VDSO, Device, Fatal, FaultAround, Freed, PastEnd, Missing}
 
 // String returns the reason in words.
 func (r Reason) String() string {
 	return [...]string{"", "kernel without an exception", "vdso and vvar", "device", "fatal signal", "fault-around",
-		"freed by the kernel", "beyond the end of the file"}[r]
+		"freed by the kernel", "beyond the end of the file", "not recorded, as the header says"}[r]
 }
 
 // mostKernel is how many of n pages may be excepted as Kernel; more are missing

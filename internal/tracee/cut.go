@@ -82,6 +82,38 @@ func (s *Session) cutProgram(t *task) {
 	in.end(in.saved.Rax)
 }
 
+// cutAgain cuts what is not in the memory of t, a fork of a process with other threads:
+// one of them may have just mapped a file, or have been in the middle of cutting it.
+func (s *Session) cutAgain(t *task) {
+	t.torn = false
+	sp := t.space
+	if sp.off != "" || sp.users > 1 || sp.vdsoCall == 0 {
+		return
+	}
+	areas, err := s.readLines(t.tid)
+	if err != nil {
+		return
+	}
+	sp.areas, sp.cut = len(areas), nil
+	var whole []mem.Range
+	for _, a := range areas {
+		if a.Ino == 0 || !strings.HasPrefix(a.Path, "/") {
+			continue
+		}
+		sp.cut.add(a.Range)
+		if a.Len() > mem.PageSize {
+			whole = append(whole, a.Range)
+		}
+	}
+	if len(whole) == 0 {
+		return
+	}
+	if in, err := s.inject(t, sp.vdsoCall); err == nil {
+		in.cut(whole)
+		in.end(in.saved.Rax)
+	}
+}
+
 // follow cuts what a call has mapped or advised anew, and forgets what is gone.
 func (s *Session) follow(t *task, e *Call) {
 	sp, args := t.space, e.Args
@@ -139,6 +171,7 @@ func (s *Session) stopCutting(t *task, why string) {
 
 // forget takes out what is mapped no more, or anew.
 func (sp *space) forget(r mem.Range) {
+	sp.scratched = sp.scratched && !r.Overlaps(scratchRange)
 	sp.areas = max(0, sp.areas-int(sp.cut.remove(r)/mem.PageSize))
 	if !sp.advice.none() {
 		sp.advice.set(r, madvNormal)
@@ -338,11 +371,15 @@ func (in *injection) advise(all []advisedPages) error {
 func (in *injection) adviseBatch(all []advisedPages, total int) (done bool, err error) {
 	size := (uint64(min(total, maxIovecs))*iovecSize + mem.PageSize - 1) &^ (mem.PageSize - 1)
 	const flags = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE | unix.MAP_POPULATE
+	sp := in.t.space
+	was := sp.scratched
+	sp.scratched = true // and it stays so if the task is killed in what follows
 	ret, err := in.call(unix.SYS_MMAP, scratch, size, unix.PROT_READ|unix.PROT_WRITE, flags, ^uint64(0), 0)
 	if err != nil {
 		return false, err
 	}
 	if ret != scratch {
+		sp.scratched = was
 		if !failed(ret) { // a kernel before 4.17 put it elsewhere
 			_, err = in.call(unix.SYS_MUNMAP, uint64(ret), size)
 		}
@@ -363,6 +400,7 @@ func (in *injection) adviseBatch(all []advisedPages, total int) (done bool, err 
 	if _, err := in.call(unix.SYS_MUNMAP, scratch, size); err != nil {
 		return false, err
 	}
+	sp.scratched = sp.users > 1 // another thread may have forked meanwhile, which is told later
 	return done, nil
 }
 

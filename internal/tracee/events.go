@@ -29,6 +29,10 @@ type Config struct {
 	// before its execve: events can be attached to it. An error ends the session.
 	Ready func(pid int) error
 
+	// Choose, if set, is asked for the mode after Ready: what else sees the command may
+	// be known only then. Mode Complete must be known before.
+	Choose func() Mode
+
 	// EndMaps fills Exit.Maps in mode Syscalls too.
 	EndMaps bool
 
@@ -84,6 +88,10 @@ type Started struct {
 
 	// Present is what a fork gave it. Complete only; nil for a task that shares memory.
 	Present []Run
+
+	// Maps is what a fork gave it where other threads of the parent were running: what
+	// they had mapped or unmapped by then, nothing else tells. Complete only.
+	Maps []Area
 }
 
 // ExecEntry: a task calls execve, which may fail. Complete only.

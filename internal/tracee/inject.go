@@ -13,8 +13,9 @@ import (
 // on. What happened is in the queue.
 var errGone = errors.New("the task is gone")
 
-// injection makes a task do system calls. It begins and ends at the exit stop of a
-// call, between two instructions of the program.
+// injection makes a task do system calls. It begins at the exit stop of a call, or at
+// the first stop of a task, and ends at such an exit stop: between two instructions of
+// the program.
 type injection struct {
 	s     *Session
 	t     *task

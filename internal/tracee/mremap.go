@@ -3,7 +3,7 @@
 package tracee
 
 import (
-	"bytes"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +24,14 @@ func (s *Session) skip(t *task, ip uint64) {
 	}
 }
 
+// oldRange is the range that a mremap begins with.
+func oldRange(args [6]uint64) mem.Range {
+	if args[1] == 0 { // of shared memory: maps it once more
+		return mem.PageOf(mem.VirtAddr(args[0]))
+	}
+	return callRange(args[0], args[1])
+}
+
 // redo undoes the cut of the range, makes the call c that was skipped, and cuts anew.
 func (s *Session) redo(t *task, c call) {
 	in, err := s.inject(t, 0)
@@ -31,19 +39,18 @@ func (s *Session) redo(t *task, c call) {
 		return
 	}
 	in.saved.Orig_rax = uint64(c.nr)
-	old := callRange(c.args[0], c.args[1])
-	if c.args[1] == 0 { // mremap of shared memory: maps it once more
-		old = mem.PageOf(mem.VirtAddr(c.args[0]))
-	}
+	old := oldRange(c.args)
 	in.undo(old)
 	in.done()
 	before := now()
+	c.entry, c.skipped = max(c.entry, before), false
+	t.call, t.inCall = c, true // killedIn looks here
 	ret, err := in.call(c.nr, c.args[:]...)
 	if err != nil {
 		in.end(in.saved.Rax)
 		return
 	}
-	c.entry = max(c.entry, before)
+	t.call, t.inCall = call{nr: -1}, false
 	s.returned(t, c, ret)
 	in.begin()
 	if ret == -int64(unix.EFAULT) {
@@ -59,18 +66,11 @@ func (s *Session) redo(t *task, c call) {
 // are more than one they do not merge: each has an anon_vma of its own
 // (mm/vma.c:is_mergeable_anon_vma).
 func (s *Session) written(t *task, r mem.Range) (n int) {
-	text, err := readProc(t.tid, "maps", s.buf)
+	areas, err := s.readLines(t.tid)
 	if err != nil {
 		return 0
 	}
-	s.buf = text
-	var areas []Area
-	for line := range bytes.Lines(text) {
-		a, _, ok := parseArea(bytes.TrimSuffix(line, []byte("\n")))
-		if ok && a.Overlaps(r) && a.Ino != 0 && !a.Shared {
-			areas = append(areas, a)
-		}
-	}
+	areas = slices.DeleteFunc(areas, func(a Area) bool { return !a.Overlaps(r) || a.Ino == 0 || a.Shared })
 	for _, run := range s.present(t) {
 		pages := mem.Range{Start: run.Start, End: run.Start + mem.VirtAddr(run.Pages)*mem.PageSize}
 		for len(areas) > 0 && areas[0].End <= pages.Start {

@@ -82,6 +82,22 @@ func (s *Session) readMaps(tid int) ([]Area, int, error) {
 	return parseMaps(text)
 }
 
+// readLines returns the areas of tid's memory as they are.
+func (s *Session) readLines(tid int) (areas []Area, err error) {
+	text, err := readProc(tid, "maps", s.buf)
+	if err != nil {
+		return nil, err
+	}
+	s.buf = text
+	for line := range bytes.Lines(text) {
+		if a, path, ok := parseArea(bytes.TrimSuffix(line, []byte("\n"))); ok {
+			a.Path = string(path)
+			areas = append(areas, a)
+		}
+	}
+	return areas, nil
+}
+
 // status returns a field of /proc/TID/status.
 func (s *Session) status(tid int, name string) (string, bool) {
 	text, err := readProc(tid, "status", s.buf)

@@ -152,6 +152,9 @@ func (s *Session) start() (release func() error, err error) {
 			return fail(err)
 		}
 	}
+	if s.cfg.Choose != nil {
+		s.cfg.Mode = s.cfg.Choose()
+	}
 	s.sink.Event(&Started{Time: now(), TID: s.pid, PID: s.pid, Root: true})
 	return func() error {
 		defer goWrite.Close()
@@ -299,6 +302,9 @@ func (s *Session) handle(st stop) {
 		if isStopSignal(sig) { // a group-stop: stay in it until SIGCONT
 			ptrace(unix.PTRACE_LISTEN, t.tid, 0, 0)
 			return
+		}
+		if t.torn && s.cfg.Mode == Complete && t.space != nil {
+			s.cutAgain(t)
 		}
 		s.resume(t, 0)
 	case ev == unix.PTRACE_EVENT_FORK || ev == unix.PTRACE_EVENT_VFORK || ev == unix.PTRACE_EVENT_CLONE:

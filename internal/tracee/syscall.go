@@ -25,6 +25,16 @@ var told = func() (t [512]bool) {
 	return t
 }()
 
+// changesMemory reports whether nr is of Calls and of memory.
+func changesMemory(nr int) bool {
+	switch nr {
+	case unix.SYS_CLONE, unix.SYS_CLONE3, unix.SYS_FORK, unix.SYS_VFORK, unix.SYS_EXECVE, unix.SYS_EXECVEAT,
+		unix.SYS_PRCTL, unix.SYS_PERSONALITY, unix.SYS_SECCOMP:
+		return false
+	}
+	return nr >= 0 && nr < len(told) && told[nr]
+}
+
 // syscallStop handles the stop at the entry or the exit of a system call. It returns
 // false if the task is not there any more, see stale.
 func (s *Session) syscallStop(t *task) bool {
@@ -61,12 +71,12 @@ func (s *Session) enter(t *task, info *syscallInfo) {
 	case unix.SYS_EXECVE, unix.SYS_EXECVEAT:
 		e := &ExecEntry{TID: t.tid, PID: t.proc.pid, Shared: t.space.users > 1}
 		if t.space.users == t.proc.threads {
-			e.Present = s.present(t)
+			e.Present = t.space.own(s.present(t))
 		}
 		e.Time = now()
 		s.tell(e)
 	case unix.SYS_MREMAP, unix.SYS_REMAP_FILE_PAGES:
-		if t.space.off == "" && t.space.cut.overlaps(callRange(t.call.args[0], t.call.args[1])) {
+		if t.space.off == "" && t.space.cut.overlaps(oldRange(t.call.args)) {
 			s.skip(t, info.ip)
 		}
 	}

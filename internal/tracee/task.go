@@ -21,6 +21,7 @@ type task struct {
 	inCall    bool
 	interrupt bool // to be asked to stop, see resume
 	gone      bool // an injection ended in another stop
+	torn      bool // forked while other threads of its maker ran: its memory is to be looked at
 }
 
 // call is a system call in progress.
@@ -50,6 +51,10 @@ type space struct {
 	advice   advices
 	areas    int    // upper bound of its VMAs
 	vdsoCall uint64 // address of a syscall instruction in its vdso
+
+	// scratched: memory of an injection lies at scratch, or may: a task was killed in one,
+	// or a thread forked while another was in one. It is not the program's.
+	scratched bool
 }
 
 // clone is what fork makes of it.
@@ -97,6 +102,7 @@ func (s *Session) add(t *task, tid int, flags uint64, known bool) {
 		sp = &space{off: "its parent was gone"}
 	}
 	if flags&CloneVM == 0 {
+		c.torn = t.proc.threads > 1 || sp.users > 2 // two: it is a vfork child, and its parent waits
 		sp = sp.clone()
 	}
 	sp.users++
@@ -185,7 +191,11 @@ func (s *Session) begin(t *task) {
 	t.started = true
 	e := &Started{TID: t.tid, PID: t.proc.pid}
 	if s.cfg.Mode == Complete && t.space.users == 1 {
-		e.Present = s.present(t)
+		e.Present = t.space.own(s.present(t))
+		if t.torn {
+			maps, _, _ := s.readMaps(t.tid)
+			e.Maps = t.space.ownAreas(maps)
+		}
 	}
 	e.Time = now()
 	s.tell(e)
@@ -217,6 +227,8 @@ func (s *Session) exiting(t *task) {
 	if t.exiting {
 		return
 	}
+	s.killedIn(t)
+	sp := t.space
 	e := &Exit{TID: t.tid, PID: t.proc.pid, Seen: true}
 	msg, err := eventMsg(t.tid)
 	e.Seen = err == nil
@@ -230,16 +242,32 @@ func (s *Session) exiting(t *task) {
 	}
 	if s.begun && e.LastUser && s.cfg.Mode != Light {
 		if s.cfg.Mode == Complete {
-			e.Present = s.present(t)
+			e.Present = sp.own(s.present(t))
 			e.Seen = e.Seen && e.Present != nil
 		}
 		if s.cfg.Mode == Complete || s.cfg.EndMaps {
 			e.Maps, _, err = s.readMaps(t.tid)
-			e.Seen = e.Seen && err == nil
+			e.Maps, e.Seen = sp.ownAreas(e.Maps), e.Seen && err == nil
 		}
 	}
 	e.Time = now()
 	s.tellEnd(t, e)
+}
+
+// killedIn tells of the memory call in which t is killed, whose return it does not live
+// to see: it may have been made all the same. By now rax is its result, or still the
+// ENOSYS of the entry (arch/x86/entry/entry_64.S) where it was not.
+func (s *Session) killedIn(t *task) {
+	c := t.call
+	if !t.inCall || c.skipped || !changesMemory(c.nr) {
+		return
+	}
+	t.inCall = false
+	var regs unix.PtraceRegs
+	if getRegs(t.tid, &regs) != nil || regs.Orig_rax != uint64(c.nr) || int64(regs.Rax) == -int64(unix.ENOSYS) {
+		return
+	}
+	s.returned(t, c, int64(regs.Rax))
 }
 
 // tellEnd is tell, of the trampoline too where that is the command's process: one that
