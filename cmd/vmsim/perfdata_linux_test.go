@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"vmsim/internal/perf"
 	"vmsim/internal/perfdata"
 	"vmsim/trace"
 )
@@ -82,7 +83,7 @@ func opsOf(t *testing.T, path, program string) (lines []string) {
 // The same program, recorded by perf and by vmsim record: the same
 // operations.
 func TestPerfDataIsTheSame(t *testing.T) {
-	perf, err := exec.LookPath("perf")
+	tool, err := exec.LookPath("perf")
 	if err != nil {
 		t.Skip("perf is missing (Debian package linux-perf)")
 	}
@@ -97,7 +98,7 @@ func TestPerfDataIsTheSame(t *testing.T) {
 			data, imported, native := filepath.Join(dir, "perf.data"), filepath.Join(dir, "perf.vmt"), filepath.Join(dir, "native.vmt")
 			command := append([]string{"/usr/bin/env", "-i", busybox}, args...)
 			words := append(perfdata.RecordCommand(data), command...)
-			words[slices.Index(words, "perf")] = perf
+			words[slices.Index(words, "perf")] = tool
 			if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -115,5 +116,28 @@ func TestPerfDataIsTheSame(t *testing.T) {
 				t.Errorf("-perf +native\n%s", d)
 			}
 		})
+	}
+}
+
+// The filter of docs/recording.md is that of the recorder.
+func TestRecordingDocs(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository(t), "docs/recording.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, filter, ok := strings.Cut(string(text), "F='")
+	filter, _, ok2 := strings.Cut(filter, "'")
+	got := strings.Join(strings.Fields(filter), " ")
+	if want := perf.SyscallFilter(perf.MemorySyscalls); !ok || !ok2 || got != want {
+		t.Errorf("the filter is %q, want %q", got, want)
+	}
+	words := perfdata.RecordCommand("perf.data")
+	for i, w := range words {
+		if w == filter || w == "-o" || i > 0 && words[i-1] == "-o" || strings.HasPrefix(w, "id == ") {
+			continue
+		}
+		if !strings.Contains(string(text), w) {
+			t.Errorf("the command lacks %q", w)
+		}
 	}
 }

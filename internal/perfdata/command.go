@@ -10,7 +10,7 @@ import "vmsim/internal/perf"
 // setarch -R comes first, so that the addresses are the same in each run and
 // setarch itself is not recorded.
 func RecordCommand(file string) []string {
-	filter := perf.SyscallFilter(perf.Numbers(perf.MemorySyscalls))
+	filter := perf.SyscallFilter(perf.MemorySyscalls)
 	return []string{
 		"setarch", "-R", "perf", "record", "-o", file, "-c", "1", "-d", "-B", "-k", "CLOCK_MONOTONIC", "-m", "16M",
 		"-e", "exceptions:page_fault_user", "-e", "exceptions:page_fault_kernel", "-e", "task:task_newtask",

@@ -10,14 +10,6 @@ import (
 	"vmsim/trace"
 )
 
-// Syscalls are the numbers (x86-64) of the calls that a recording has: those of
-// memory. Processes are told of by other records.
-var Syscalls = []int{
-	unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_PKEY_MPROTECT, unix.SYS_MUNMAP, unix.SYS_BRK, unix.SYS_MREMAP,
-	unix.SYS_MADVISE, unix.SYS_MLOCK, unix.SYS_MLOCK2, unix.SYS_MUNLOCK, unix.SYS_MLOCKALL, unix.SYS_MUNLOCKALL,
-	unix.SYS_SHMAT, unix.SYS_SHMDT, unix.SYS_REMAP_FILE_PAGES, unix.SYS_PROCESS_MADVISE, sysMseal,
-}
-
 const sysMseal = 462
 
 // unrecorded are calls that change memory and have no operation.

@@ -78,7 +78,7 @@ type recorder struct {
 func (r *recorder) ready(pid int) error {
 	cfg := perf.Config{PID: pid, Level: r.cfg.Level}
 	if r.cfg.Touches != trace.TouchesComplete {
-		cfg.Syscalls = Syscalls
+		cfg.Syscalls = perf.MemorySyscalls
 	}
 	r.perf, r.noPerf = perf.Open(cfg)
 	if errors.Is(r.noPerf, perf.ErrNotPermitted) {
