@@ -174,7 +174,7 @@ func (c *Checker) mremap(s *space, op *trace.Op) {
 		for _, a := range areas { // dontunmap_complete unlocks the area as a whole, beyond what was moved
 			if all, ok := s.areas.at(a.Start); ok {
 				all.v.flags &^= areaLocked | areaOnFault
-				s.areas.set(all.Range, all.v)
+				s.areas.set(merged(all, a.Range), all.v)
 			}
 		}
 	} else if op.Len != 0 {
@@ -227,6 +227,24 @@ func (c *Checker) mremapFailed(s *space, op *trace.Op, failed syscall.Errno) {
 		}
 		return
 	}
+}
+
+// merged returns the pages of area a that are one VMA with r while a mremap of r is
+// made. An area of a page cache is cut by who records: each odd page has another
+// advice. For the call those of r lose theirs, and merge with the even ones on both
+// sides.
+func merged(a span[area], r mem.Range) mem.Range {
+	if a.v.src.class != classFile {
+		return a.Range
+	}
+	odd := func(at mem.VirtAddr) bool { return at/mem.PageSize%2 == 1 }
+	if odd(r.Start) {
+		r.Start -= mem.PageSize
+	}
+	if odd(r.End - mem.PageSize) {
+		r.End += mem.PageSize
+	}
+	return r.Intersect(a.Range)
 }
 
 // resize is mremap that stays where it is.
