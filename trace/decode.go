@@ -109,6 +109,9 @@ func (d *Decoder) next() (op Op, ok bool, err error) {
 	d.line++
 	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
 	if d.words, err = split(d.words[:0], string(line)); err != nil {
+		if !d.magic {
+			return op, false, d.errorf("no trace: it begins neither with %q nor as the binary form does", Magic)
+		}
 		return op, false, d.errorf("%w", err)
 	}
 	if len(d.words) == 0 {

@@ -185,7 +185,7 @@ func TestHeaderErrors(t *testing.T) {
 		{"vmsim-trace\n", `x.trace:1: the first line must be "vmsim-trace 1"`},
 		{"vmsim-trace 1 2\n", `x.trace:1: the first line must be "vmsim-trace 1"`},
 		{"\nvmsim-trace 2\n", `x.trace:2: version "2" of the format is unknown: this program reads 1`},
-		{"\x7fELF\x02\x01\x01\x00\n", `x.trace:1: word "\x7fELF\x02\x01\x01\x00" holds a character that needs double quotes around the word`},
+		{"\x7fELF\x02\x01\x01\x00\n", `x.trace:1: no trace: it begins neither with "vmsim-trace 1" nor as the binary form does`},
 		{"vmsim-trace 1\nheader\n", "x.trace:2: header: a key and its value are wanted"},
 		{"vmsim-trace 1\nheader lost many\n", `x.trace:2: header: lost: "many" is not a number`},
 		{"vmsim-trace 1\nheader touches some\n", `x.trace:2: header: touches "some" is none of complete, faults, all, none`},

@@ -61,6 +61,13 @@ func (e *Encoder) Encode(op Op) error {
 // Check fails gives a line that need not parse.
 func (op Op) String() string { return string(op.append(nil)) }
 
+// Brief is String without what messages need not repeat: the time, and where a
+// program was put, with its arguments.
+func (op Op) Brief() string {
+	op.Time, op.Start = 0, nil
+	return op.String()
+}
+
 // append appends op's line to b.
 func (op *Op) append(b []byte) []byte {
 	if op.Time != 0 {

@@ -52,6 +52,13 @@ type Hitter interface {
 	Hits(pid int, ts []Touch, codes []ErrorCode) int
 }
 
+// HeapStarter is a Machine that can be told where the heap of a program starts if
+// its exec did not know: a perf.data and a strace do not say so, but the first
+// brk(0) does.
+type HeapStarter interface {
+	StartHeap(pid int, at mem.VirtAddr)
+}
+
 // Layout is where a recording found the parts of a program after its exec.
 type Layout struct {
 	Start *Start // nil: not known
@@ -110,9 +117,10 @@ type Touch struct {
 
 // TouchInfo is what a recording says of a Touch.
 type TouchInfo struct {
-	// Handled: the recording says that it was refused and that its process went
-	// on to handle the signal: a refusal is no crash.
+	// Handled: a refusal is no crash. A recording says that it was refused, or does
+	// not say; its process may have handled the signal.
 	Handled bool
+	Refused bool         // the recording says that it was
 	IP      mem.VirtAddr // the instruction that touched; 0: not known
 	Code    ErrorCode    // of the recorded fault
 }

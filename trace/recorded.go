@@ -133,6 +133,34 @@ func (s *run) incomparable() bool {
 	return false
 }
 
+// limited reports whether op, of a recording, got no memory, and here it did: how
+// much a process may have (RLIMIT_AS, RLIMIT_DATA, overcommit) is not in the trace.
+func (s *run) limited(got Answer) bool {
+	want := s.op.Want
+	if !s.Header.Recorded() || want == nil || got.Errno != 0 {
+		return false
+	}
+	switch s.op.Kind {
+	case OpMmap: // of a fixed one what lay there is gone
+		return want.Errno == syscall.ENOMEM && s.op.Flags&(MapFixed|MapNoReplace) == 0
+	case OpBrk:
+		return want.Addr < s.op.Addr && want.Addr < got.Addr
+	}
+	return false
+}
+
+// brk does op. What the kernel refused is undone.
+func (s *run) brk(p *proc) (mem.VirtAddr, error) {
+	s.startHeap(p)
+	at, err := s.Machine.Brk(p.pid, s.op.Addr)
+	if err == nil && s.limited(Answer{Addr: at}) {
+		if _, err := s.Machine.Brk(p.pid, s.op.Want.Addr); err != nil {
+			return 0, err
+		}
+	}
+	return at, err
+}
+
 // mmap does op, an mmap or a shmat, which is one of the shared memory's file.
 func (s *run) mmap(p *proc) (mem.VirtAddr, error) {
 	op := s.op
@@ -149,6 +177,19 @@ func (s *run) mmap(p *proc) (mem.VirtAddr, error) {
 		}
 	}
 	return at, err
+}
+
+// startHeap tells the machine where the heap of p starts, if nobody has and op
+// says so: a brk(0) before all others.
+func (s *run) startHeap(p *proc) {
+	if !p.heapless {
+		return
+	}
+	p.heapless = false
+	m, ok := s.Machine.(HeapStarter)
+	if at := s.recordedPlace(); ok && at != 0 && s.op.Addr == 0 {
+		m.StartHeap(p.pid, at)
+	}
 }
 
 // start enters a thread of process pid.

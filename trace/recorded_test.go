@@ -49,7 +49,7 @@ file /b size=3
 			map[string]any{"mmap 100 0x10000 0x1000 rw- private +0x0": syscall.ENOMEM}, "mmap 100 0x10000 0x1000 rw- private +0x0", ""},
 		{"or is undone", "2 mmap 0x10000 0x1000 rw- private anon = ENOMEM", nil,
 			"mmap 100 0x10000 0x1000 rw- private +0x0\nmunmap 100 0x10000 0x1000",
-			"t.trace:5: 2 mmap 0x10000 0x1000 rw- private anon = ENOMEM: got 0x10000"},
+			""},
 		{"but not over what was there", "2 mmap 0x10000 0x1000 rw- private,fixed anon = ENOMEM", nil,
 			"mmap 100 0x10000 0x1000 rw- private,fixed +0x0",
 			"t.trace:5: 2 mmap 0x10000 0x1000 rw- private,fixed anon = ENOMEM: got 0x10000"},
@@ -84,11 +84,55 @@ file /b size=3
 	}
 }
 
-// A touch that the machine refuses though nothing of it was recorded is a crash;
-// so is one of a trace that somebody wrote.
+// A touch that a machine refuses is no crash of a recording: it does not say
+// whether the kernel refused it too. It is counted, and its process goes on to its
+// exit. In a trace that somebody wrote it is one.
+func TestRecordedRefusal(t *testing.T) {
+	const text = "1 fork = 2\n2 touch r 0x1000 ip=0x40 err=4\n2 touch w 0x2000 = SEGV_ACCERR\n2 touch r 0x3000\n2 touch r 0x1000\n2 exit signal=11\n"
+	refused := map[string]any{"touch 100 r 0x1000 0": Outcome{Fault: SegvMapErr, Reason: "no memory"}, "touch 100 w 0x2000 1": Outcome{Fault: SegvAccErr}}
+	_, res, err := recordedScript(text, refused)
+	if err != nil || !res.OK() || res.Refused != 2 || res.Skipped != 0 || res.Faults[FaultMinor] != 1 {
+		t.Errorf("%v, %+v", err, res)
+	}
+	if got, want := res.FirstRefused.String(), "t.trace:5: 2 touch r 0x1000 ip=0x40 err=4: no memory"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	_, res, err = script(text, refused)
+	if err != nil || res.Crashes != 1 || res.Refused != 0 {
+		t.Errorf("written: %v, %+v", err, res)
+	}
+}
+
+// A perf.data does not say where a heap starts: its first brk does, unless that
+// asks for something, or an exec has said it.
+func TestRecordedHeap(t *testing.T) {
+	for _, c := range []struct{ lines, want string }{
+		{"2 exec /p base=0x1000 = 0\n2 brk 0 = 0x5000\n2 brk 0 = 0x6000", "heap 100 0x5000"},
+		{"2 exec /p base=0x1000 = 0\n2 fork = 3\n3 brk 0 = 0x5000\n2 brk 0 = 0x5000", "heap 101 0x5000, heap 100 0x5000"},
+		{"2 exec /p base=0x1000 brk=0x4000 = 0\n2 brk 0 = 0x5000", ""},
+		{"2 exec /p base=0x1000 = 0\n2 brk 0x7000 = 0x5000\n2 brk 0 = 0x5000", ""},
+		{"2 brk 0 = 0", ""},
+	} {
+		f, _, err := recordedScript("1 fork = 2\n"+c.lines, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, call := range f.calls {
+			if strings.HasPrefix(call, "heap") {
+				got = append(got, call)
+			}
+		}
+		if got := strings.Join(got, ", "); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.lines, got, c.want)
+		}
+	}
+}
+
+// What the machine itself ends, as where memory runs out, is a crash.
 func TestRecordedCrash(t *testing.T) {
 	_, res, err := recordedScript("1 fork = 2\n2 touch r 0x1000\n2 brk 0\n2 vfork = 3\n3 exit\n1 vfork = 4\n4 exit",
-		map[string]any{"touch 100 r 0x1000 0": Outcome{Fault: SegvMapErr, Crashed: true}})
+		map[string]any{"touch 100 r 0x1000 0": Outcome{Fault: OOM, Crashed: true}})
 	if err != nil || res.Crashes != 1 || res.Skipped != 3 || res.Processes != 3 {
 		t.Errorf("%v, %+v", err, res)
 	}
@@ -218,5 +262,18 @@ func TestTouchesFast(t *testing.T) {
 	}
 	if last := len(fast.calls) - 1; fast.calls[last] != "exit 100 0" {
 		t.Errorf("last call %s", fast.calls[last])
+	}
+}
+
+// What the kernel refused for want of memory, and the machine does not, is undone
+// and no mismatch: limits are not in the trace.
+func TestRecordedLimits(t *testing.T) {
+	f, res, err := recordedScript("1 fork = 2\n2 exec /p base=0x1000 brk=0x5000 = 0\n2 brk 0x9000 = 0x5000\n2 mmap 0 0x1000 rw- private anon = ENOMEM\n2 brk 0x9000 = 0xa000\n", nil)
+	if err != nil || res.Incomparable != 2 || res.Mismatched != 1 {
+		t.Errorf("%v, %d incomparable, %v", err, res.Incomparable, res.Mismatches)
+	}
+	calls := strings.Join(f.calls, ", ")
+	if !strings.Contains(calls, "brk 100 0x9000, brk 100 0x5000, mmap") || !strings.HasSuffix(calls, "brk 100 0x9000") {
+		t.Errorf("calls %s", calls)
 	}
 }

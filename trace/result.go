@@ -25,8 +25,15 @@ type Result struct {
 	Mismatched int        // answers that differed
 	Mismatches []Mismatch // the first 1000 of them
 
+	// Refused are touches of a recording that met no memory, or no permission, and
+	// of which it does not say whether the kernel refused them too: a process may
+	// handle the signal. They are no crashes.
+	Refused      int
+	FirstRefused *Refusal // nil if none
+
 	// Incomparable are answers of a recording that differed, about memory of a
-	// program that lay elsewhere than here, which the trace does not say.
+	// program that lay elsewhere than here, which the trace does not say, or beyond
+	// the end of a file, or for want of memory that the process might not have.
 	Incomparable int
 
 	Tests []Test // one for each mark
@@ -70,7 +77,7 @@ type Mismatch struct {
 // String returns `fork-cow.trace:9: 2 touch r 0x51d008 = cow 0x41: got minor 0x01`.
 func (m Mismatch) String() string {
 	m.Op.Want = &m.Want
-	return fmt.Sprintf("%s: %v: got %v", position(m.File, m.Op.Line), m.Op, m.Got)
+	return fmt.Sprintf("%s: %s: got %v", position(m.File, m.Op.Line), m.Op.Brief(), m.Got)
 }
 
 // Crash is the death of a process that the trace did not foretell.
@@ -84,8 +91,20 @@ type Crash struct {
 
 // String returns `case-a.trace:3611: 132 touch r 0x51c000: crashed: SEGV_MAPERR (exec 131, machine PID 132)`.
 func (c Crash) String() string {
-	return fmt.Sprintf("%s: %v: crashed: %s (exec %d, machine PID %d)",
-		position(c.File, c.Op.Line), c.Op, c.Reason, c.Exec, c.PID)
+	return fmt.Sprintf("%s: %s: crashed: %s (exec %d, machine PID %d)",
+		position(c.File, c.Op.Line), c.Op.Brief(), c.Reason, c.Exec, c.PID)
+}
+
+// Refusal is a touch that was refused though the trace did not foretell it.
+type Refusal struct {
+	File   string // name of the trace
+	Op     Op
+	Reason string
+}
+
+// String returns `java.vmt:2014: 2/3 touch r 0: segmentation fault: read at 0x0 (SEGV_MAPERR)`.
+func (r Refusal) String() string {
+	return fmt.Sprintf("%s: %s: %s", position(r.File, r.Op.Line), r.Op.Brief(), r.Reason)
 }
 
 // position formats file:line; a trace without a name gives line 7.

@@ -115,6 +115,7 @@ type proc struct {
 	failed bool   // that exec is counted as failed
 
 	unplaced bool // the trace does not say where that program lay
+	heapless bool // the trace does not say where its heap starts, and no brk told yet
 }
 
 type state uint8
@@ -175,7 +176,7 @@ func (s *run) next(op Op) error {
 
 // trouble adds position and operation to an error that stops the run.
 func (s *run) trouble(err error) error {
-	return fmt.Errorf("%s: %v: %w", position(s.Name, s.op.Line), s.op, err)
+	return fmt.Errorf("%s: %s: %w", position(s.Name, s.op.Line), s.op.Brief(), err)
 }
 
 func (s *run) one() error {
@@ -315,7 +316,7 @@ func (s *run) do(p *proc) error {
 		var child int
 		if child, err = fork(p.pid); err == nil {
 			got.PID = op.Want.PID
-			s.procs[got.PID] = &proc{pid: child, unplaced: p.unplaced}
+			s.procs[got.PID] = &proc{pid: child, unplaced: p.unplaced, heapless: p.heapless}
 			s.res.Processes++
 		}
 	case OpExec:
@@ -335,7 +336,7 @@ func (s *run) do(p *proc) error {
 	case OpMprotect:
 		err = s.Machine.Mprotect(p.pid, op.Addr, op.Len, op.Prot)
 	case OpBrk:
-		got.Addr, err = s.Machine.Brk(p.pid, op.Addr)
+		got.Addr, err = s.brk(p)
 	default:
 		return errors.New("a machine cannot do it yet")
 	}
@@ -379,6 +380,7 @@ func (s *run) started(p *proc, e syscall.Errno) error {
 		s.execs++
 		p.exec, p.failed = s.execs, false
 		p.unplaced = !s.layout.Placed()
+		p.heapless = s.Header.Recorded() && (s.layout == nil || s.layout.Start == nil || s.layout.Start.Brk == 0)
 		p.tasks = nil // it ends all threads but the one that called it, which is the first now
 	case s.want().Errno == 0:
 		p.state, p.line, p.why = gone, s.op.Line, fmt.Sprintf("its exec failed with %s", errnoName(e))
@@ -404,7 +406,7 @@ func (s *run) compare(got Answer) {
 	if want == nil || want.accepts(got) {
 		return
 	}
-	if s.incomparable() {
+	if s.incomparable() || s.limited(got) {
 		s.res.Incomparable++
 		return
 	}
@@ -447,8 +449,10 @@ func (s *run) touch(p *proc) error {
 	}
 	s.step.Addr = addr
 	told := op.Want != nil && op.Want.Fault.Fatal()
-	lives := told && s.Header.Recorded() // a handler may have run: the exit's line says what became of it
-	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value}, TouchInfo{lives, op.IP, op.Code})
+	// A handler may have run, as that of a Java machine at null: the exit's line says
+	// what became of the process.
+	lives := s.Header.Recorded() && (told || op.Want == nil)
+	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value}, TouchInfo{lives, told, op.IP, op.Code})
 	if err != nil {
 		e, err := s.errno(p, err)
 		if err == nil && e != 0 {
@@ -470,7 +474,16 @@ func (s *run) touch(p *proc) error {
 		s.failExec(p)
 		s.fail(fmt.Sprintf("%s: %v: %s", position(s.Name, op.Line), op, reason(o)))
 	}
-	s.compare(got)
+	if lives && told && op.Want.Fault == SigBus && !o.Fault.Fatal() {
+		s.res.Incomparable++ // this machine has zeros beyond the end of a file
+	} else {
+		s.compare(got)
+	}
+	if lives && !told && !o.Crashed && o.Fault.Fatal() {
+		if s.res.Refused++; s.res.FirstRefused == nil {
+			s.res.FirstRefused = &Refusal{s.Name, op, reason(o)}
+		}
+	}
 	if !o.Crashed && (lives || !o.Fault.Fatal()) {
 		return nil
 	}

@@ -115,6 +115,8 @@ func (f *fake) Brk(pid int, addr mem.VirtAddr) (mem.VirtAddr, error) {
 	return addr, err
 }
 
+func (f *fake) StartHeap(pid int, at mem.VirtAddr) { f.call("heap %d %v", pid, at) }
+
 func (f *fake) Touch(pid int, t Touch, _ TouchInfo) (Outcome, error) {
 	v, err := f.call("touch %d %s %v %d", pid, t.Access.Letter(), t.Addr, t.Value)
 	if o, ok := v.(Outcome); ok {

@@ -32,8 +32,8 @@ func (p *Process) faultAround(v *vma.PageView) {
 		}
 		pfn, valid, hit := m.cache.Lookup(piece.FileNo, piece.Index())
 		switch {
-		case hit && valid != mem.PageSize:
-			continue // it holds a part of this page, or of another
+		case hit && (valid != mem.PageSize || piece.Len != mem.PageSize):
+			continue // it holds a part of this page, or of another, or this page is a part of it
 		case hit:
 			m.phys.Get(pfn)
 		default:

@@ -97,3 +97,24 @@ func TestFaultAroundCaches(t *testing.T) {
 		t.Errorf("%d mapped around, want 26", got)
 	}
 }
+
+// A page of which a segment has a part is not mapped from a frame that has the
+// whole of it: whoever mapped the file put that into the cache.
+func TestFaultAroundPartialPage(t *testing.T) {
+	m := newMachine(t, Config{FaultAround: 16})
+	p := boot(t, m)
+	exec(t, p, "kevlar-layout")
+	at, err := p.Mmap(Mapping{Len: mem.PageSize, Prot: mem.ProtRead, File: p.Objects()[0].Image.File, Offset: 0x11b000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	touch(t, p, at, mem.Read, Major)       // page 0x11b of the file, whole
+	touch(t, p, 0x51a000, mem.Read, Major) // beside .rodata's last page, which has 0x1f0 bytes of it
+	data, kind, err := p.ReadPage(0x51b000)
+	if err != nil || kind != Major {
+		t.Errorf("%v, %v", kind, err)
+	}
+	if i := slices.IndexFunc(data[0x1f0:], func(b byte) bool { return b != 0 }); i >= 0 {
+		t.Errorf("byte %#x behind the segment's end is not zero", 0x1f0+i)
+	}
+}

@@ -174,7 +174,7 @@ func (p *Process) set(addr mem.VirtAddr, e pagetable.Entry) error {
 }
 
 // growStack extends the stack, or a mapping that grows as it does, down to the
-// page of addr: at most StackLimit below its top, and not over another area. The
+// page of addr: at most its limit below its top, and not over another area. The
 // top of a mapping is its end; that of the stack is where exec put it.
 //
 // Compare Linux mm/vma.c:expand_downwards, acct_stack_growth.
@@ -186,14 +186,29 @@ func (p *Process) growStack(addr mem.VirtAddr) bool {
 	if !ok || !v.Grows() {
 		return false
 	}
-	top := v.End
+	top, limit := v.End, uint64(StackLimit)
 	if v.Kind == vma.Stack {
-		top = p.stackTop
+		top, limit = p.stackTop, max(limit, p.stackLimit)
 	}
-	if addr >= top || uint64(top-addr) > StackLimit {
+	if addr >= top || uint64(top-addr) > limit {
 		return false
 	}
 	p.areas.Resize(v.Start, mem.Range{Start: addr.PageDown(), End: v.End})
+	return true
+}
+
+// RaiseStackLimit lets the stack grow to the page of addr, as a larger RLIMIT_STACK
+// does. It is false where another area is in between, or the limit is no matter.
+func (p *Process) RaiseStackLimit(addr mem.VirtAddr) bool {
+	if p.ended || addr >= p.stackTop {
+		return false
+	}
+	v, ok := p.areas.FindAbove(addr)
+	need := uint64(p.stackTop - addr)
+	if !ok || v.Kind != vma.Stack || !v.Grows() || need <= max(StackLimit, p.stackLimit) {
+		return false
+	}
+	p.stackLimit = need
 	return true
 }
 

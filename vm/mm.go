@@ -19,6 +19,7 @@ type mm struct {
 
 	brkStart, brk mem.VirtAddr
 	stackTop      mem.VirtAddr // end of the stack that exec made; 0 without one
+	stackLimit    uint64       // bytes that the stack may grow to, beyond StackLimit; 0: StackLimit
 	objects       []Object
 
 	shared  map[uint32]int // pages mapped of each shared object, by its number; nil: none
@@ -36,7 +37,7 @@ func (m *Machine) forkMM(s *mm) *mm {
 	c := m.newMM(s.areas.Clone())
 	c.root = m.tables.Fork(s.root)
 	c.brkStart, c.brk, c.stackTop, c.objects = s.brkStart, s.brk, s.stackTop, s.objects
-	c.flagged = s.flagged
+	c.flagged, c.stackLimit = s.flagged, s.stackLimit
 	if len(s.shared) > 0 {
 		c.shared = maps.Clone(s.shared)
 		for no := range c.shared {

@@ -317,6 +317,14 @@ func (p *Process) splits(r mem.Range) int {
 	return n
 }
 
+// StartHeap makes the heap start at at: what exec was not told (Placement.Brk).
+// It does nothing once the heap has grown, and for an address that is no user's.
+func (p *Process) StartHeap(at mem.VirtAddr) {
+	if !p.ended && p.brk == p.brkStart && at < mem.UserEnd {
+		p.brkStart, p.brk = at, at
+	}
+}
+
 // Brk moves the end of the heap to addr and returns where it is: addr, or
 // where it was if addr is below the heap's start or something is in the way
 // (a bug of the Kevlar kernel: growing over another mapping). A process that

@@ -25,6 +25,8 @@ type replayJSON struct {
 	WrongLine     string          `json:"wrong_line,omitempty"`
 	Crashes       int             `json:"crashes"`
 	FirstCrash    string          `json:"first_crash,omitempty"`
+	Refused       int             `json:"refused,omitempty"` // touches of a recording, see trace.Result
+	FirstRefused  string          `json:"first_refused,omitempty"`
 	Mismatches    []string        `json:"mismatches"`
 	BytesCompared uint64          `json:"bytes_compared"`
 	Failures      int             `json:"failures"`
@@ -39,7 +41,7 @@ func toReplayJSON(path string, r session.ReplayResult, partial bool) replayJSON 
 		ExecPassed: r.ExecPassed, ExecFailed: r.ExecFailed, Tests: len(r.Tests), TestsPassed: r.TestsPassed(),
 		FailedTests: []string{}, Mismatches: []string{}, Faults: r.Stats.Faults, Windows: r.Stats.Assembled,
 		FirstAssembly: moment(r.FirstAssembly), FirstWrong: moment(r.FirstWrong), WrongLine: r.WrongLine,
-		Crashes: r.Crashes, BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures, Partial: partial,
+		Crashes: r.Crashes, Refused: r.Refused, BytesCompared: r.Tally.BytesCompared, Failures: r.Tally.Failures, Partial: partial,
 		Recording: r.Recording}
 	for _, t := range r.Tests {
 		if !t.Passed {
@@ -48,6 +50,9 @@ func toReplayJSON(path string, r session.ReplayResult, partial bool) replayJSON 
 	}
 	if r.FirstCrash != nil {
 		j.FirstCrash = r.FirstCrash.String()
+	}
+	if r.FirstRefused != nil {
+		j.FirstRefused = r.FirstRefused.String()
 	}
 	for _, m := range r.Mismatches {
 		j.Mismatches = append(j.Mismatches, m.String())

@@ -86,9 +86,17 @@ func printRecording(p *printer, r *session.Recording) {
 	}
 	t := &r.Total
 	p.f("  recorded          by %s, touches: %s\n", report.Printable(r.Header.Source), report.Printable(r.Header.Touches))
-	p.f("  faults recorded   %d, of %d touches: %d read, %d write, %d fetch; %d by the kernel; %d min_flt, %d maj_flt\n", t.Recorded.Faults(),
-		t.Recorded.References, t.Recorded.Read, t.Recorded.Write, t.Recorded.Fetch, t.Recorded.Kernel,
-		t.Recorded.MinFlt, t.Recorded.MajFlt)
+	switch {
+	case t.Recorded.References == 0:
+	case t.Recorded.Faults() == 0:
+		p.f("  touches           %d; which of them faulted is not in the trace\n", t.Recorded.References)
+	default:
+		p.f("  faults recorded   %d, of %s: %d read, %d write, %d fetch; %d by the kernel\n", t.Recorded.Faults(),
+			report.Count(int(t.Recorded.References), "touch"), t.Recorded.Read, t.Recorded.Write, t.Recorded.Fetch, t.Recorded.Kernel)
+	}
+	if t.Recorded.MinFlt+t.Recorded.MajFlt > 0 {
+		p.f("                    %d minor, %d major by the kernel's own count at exit\n", t.Recorded.MinFlt, t.Recorded.MajFlt)
+	}
 	p.f("  page cache        %s, %s prefaulted", report.Count(t.CacheHits, "hit"), report.Count(t.Prefaulted, "page"))
 	if n := r.FaultedAround; n > 0 {
 		p.f(", %d mapped around faults", n)
@@ -112,7 +120,9 @@ func printRecording(p *printer, r *session.Recording) {
 		if c.OtherKind > 0 {
 			p.f(" (%d of another kind)", c.OtherKind)
 		}
-		p.f("%s%s\n", presentReasons("recorded only", c.RecordedOnly), presentReasons("simulated only", c.SimulatedOnly))
+		p.f("\n")
+		presentReasons(p, "recorded", c.RecordedOnly)
+		presentReasons(p, "simulated", c.SimulatedOnly)
 	}
 	printPrograms(p, r)
 	for _, limit := range r.Limits {
@@ -120,24 +130,26 @@ func printRecording(p *printer, r *session.Recording) {
 	}
 }
 
-func presentReasons(what string, rs []session.PresentReason) string {
+// presentReasons prints what explains the pages of one set alone.
+func presentReasons(p *printer, set string, rs []session.PresentReason) {
 	if len(rs) == 0 {
-		return ""
+		return
 	}
 	var s []string
 	for _, r := range rs {
 		s = append(s, fmt.Sprintf("%d %s", r.Pages, r.Why))
 	}
-	return fmt.Sprintf("; %s: %s", what, strings.Join(s, ", "))
+	p.f("                    %s only: %s\n", set, strings.Join(s, "; "))
 }
 
-// printPrograms prints a table of the programs, recorded beside simulated.
+// printPrograms prints a table of the programs, recorded beside simulated. Columns
+// that are zero for all are left out.
 func printPrograms(p *printer, r *session.Recording) {
-	rows := report.Rows{Header: []string{"PROGRAM", "EXECS", "TOUCHES", "RECORDED", "MINOR", "MAJOR", "COW", "NONE", "CACHE HITS", "PREFAULTED",
+	rows := report.Rows{Header: []string{"PROGRAM", "EXECS", "TOUCHES", "RECORDED", "MINOR", "MAJOR", "COW", "NONE", "HITS", "PREFAULTED",
 		"ASSEMBLED", "SHARED", "SPLIT", "CRASHED"}, Left: 1}
 	add := func(name string, q *session.Program) {
-		rows.Add(name, q.Execs, q.Recorded.References, q.Recorded.Faults(), q.Simulated.Minor, q.Simulated.Major, q.Simulated.CoW, q.Untroubled,
-			q.CacheHits, q.Prefaulted, q.Assembled, q.Shared, q.Split, q.Crashed)
+		rows.Add(name, q.Execs, int(q.Recorded.References), int(q.Recorded.Faults()), q.Simulated.Minor, q.Simulated.Major, q.Simulated.CoW,
+			int(q.Untroubled), q.CacheHits, q.Prefaulted, q.Assembled, q.Shared, q.Split, q.Crashed)
 	}
 	for i := range r.Programs[:min(len(r.Programs), mostPrograms)] {
 		add(filepath.Base(programName(r.Programs[i].Path)), &r.Programs[i])
@@ -148,6 +160,10 @@ func printPrograms(p *printer, r *session.Recording) {
 	if len(r.Programs) > 1 {
 		add("all", &r.Total)
 	}
+	if len(rows.Rows) == 0 {
+		return
+	}
+	rows.DropZeros()
 	var b strings.Builder
 	if p.err == nil {
 		p.err = rows.Write(&b)

@@ -248,6 +248,11 @@ func printReplay(p *printer, path string, r session.ReplayResult, partial bool) 
 	if r.FirstCrash != nil {
 		p.f("  first crash       %s\n", r.FirstCrash)
 	}
+	if r.FirstRefused != nil {
+		p.f("  refused           %s, as segmentation faults; the recording does not tell which were. First:\n",
+			report.Count(r.Refused, "touch"))
+		p.f("                    %s\n", r.FirstRefused)
+	}
 	printRecording(p, r.Recording)
 	for _, line := range replayTrouble(r, partial) {
 		p.f("%s\n", line)
@@ -263,6 +268,11 @@ func replayTrouble(r session.ReplayResult, partial bool) []string {
 	}
 	if left := r.Mismatched - len(shown); left > 0 {
 		lines = append(lines, fmt.Sprintf("... and %d more answers that are not the trace's (-o json has 1000)", left))
+	}
+	if r.Recording != nil {
+		if n := r.Recording.Contradicted(); n > 0 {
+			lines = append(lines, fmt.Sprintf("  %s were present when this was recorded, but a touch of them was refused here", report.Count(int(n), "page")))
+		}
 	}
 	lines = append(lines, failureWords(r.Failures, r.Tally.Failures)...)
 	if partial {

@@ -190,7 +190,7 @@ func traceWords(j traceJSON) []string {
 	add("machine", strings.Join(strings.Fields(h.Host+" "+h.Kernel+" "+h.Arch), " "))
 	add("began", h.Began)
 	if j.To > 0 {
-		add("time", fmt.Sprintf("%v, %v to %v %s", time.Duration(j.To-j.From), time.Duration(j.From), time.Duration(j.To), h.Clock))
+		add("time", fmt.Sprintf("%v, from %v to %v since the recording began (%s)", time.Duration(j.To-j.From), time.Duration(j.From), time.Duration(j.To), h.Clock))
 	}
 	add("touches", touchWords[h.Touches])
 	var kinds []string

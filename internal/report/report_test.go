@@ -183,3 +183,18 @@ var errFull = errors.New("full")
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
+
+// Columns of figures that are 0 in all rows are left out, and no others.
+func TestDropZeros(t *testing.T) {
+	rows := Rows{Header: []string{"NAME", "A", "B", "C"}, Left: 1}
+	rows.Add("x", 0, 1, 0)
+	rows.Add("y", 0, 0, 0)
+	rows.DropZeros()
+	var b strings.Builder
+	if err := rows.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "NAME  B\nx     1\ny     0\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -18,6 +19,19 @@ type Rows struct {
 
 // Add appends a row.
 func (r *Rows) Add(cells ...any) { r.Rows = append(r.Rows, cells) }
+
+// DropZeros leaves out the columns of figures that are 0 in all rows.
+func (r *Rows) DropZeros() {
+	for c := len(r.Header) - 1; c >= r.Left; c-- {
+		if slices.ContainsFunc(r.Rows, func(row []any) bool { return row[c] != 0 }) {
+			continue
+		}
+		r.Header = slices.Delete(r.Header, c, c+1)
+		for i := range r.Rows {
+			r.Rows[i] = slices.Delete(r.Rows[i], c, c+1)
+		}
+	}
+}
 
 // Write renders r as plain text in aligned columns.
 func (r *Rows) Write(w io.Writer) error {

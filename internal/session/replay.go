@@ -34,6 +34,12 @@ type ReplayResult struct {
 	Recording     *Recording // nil for a trace that somebody wrote
 }
 
+// OK reports whether nothing went wrong: nothing of Result, no page that was found
+// wrong, and no touch refused of which the recording shows that it was not.
+func (r *ReplayResult) OK() bool {
+	return r.Result.OK() && r.Tally.Failures == 0 && (r.Recording == nil || r.Recording.Contradicted() == 0)
+}
+
 // Replay runs a trace through a new machine. Every touch of a page is compared:
 // with the truth of the program or the mapped file, or zero, changed by what
 // the process and its ancestors wrote. Of a recording, whose writes carry no
@@ -93,13 +99,17 @@ func (rig *Rig) ReplayWith(path string, r io.Reader, stop func() bool, opt Repla
 		runner.Before = sim.before
 	}
 	res.Result, err = runner.RunSource(src)
+	written, changed := sim.unchanged()
 	if err == nil {
-		err = sim.unchanged()
+		err = changed
 	}
 	if sim.recording {
 		sim.before(nil)
 		res.Recording = sim.count.end(rig.Machine)
 		res.Recording.Limits = limits(h, rig.opt, sim.count.unplaced, res.Incomparable)
+		for _, path := range written {
+			res.Recording.Limits = append(res.Recording.Limits, path+" was written during the replay: what differed from it then counts as not known")
+		}
 	}
 	res.FirstWrong, res.WrongLine = sim.firstWrong, sim.wrongLine
 	res.Stats, res.Tally, res.Failures = rig.Machine.Stats(), rig.Witness.Tally(), rig.Witness.Failures()

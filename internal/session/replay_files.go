@@ -1,8 +1,10 @@
 package session
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -43,14 +45,20 @@ func (s *simulator) close() {
 }
 
 // unchanged returns ErrChanged for the first file, by name, that was written
-// since it was opened.
-func (s *simulator) unchanged() error {
+// since it was opened. Files that a recording mapped, and did not run, may have
+// been: a page that is not as they are now is not known (look). They are returned.
+func (s *simulator) unchanged() (written []string, err error) {
 	for _, path := range slices.Sorted(maps.Keys(s.files)) {
-		if f := s.files[path].file; f != nil && f.Changed() {
-			return fmt.Errorf("%s: %w", path, ErrChanged)
+		o := s.files[path]
+		switch {
+		case o.file == nil || !o.file.Changed():
+		case s.recording && o.im == nil:
+			written = append(written, path)
+		case err == nil:
+			err = fmt.Errorf("%s: %w", path, ErrChanged)
 		}
 	}
-	return nil
+	return written, err
 }
 
 // open opens the file of the trace's path: in a recording below the sysroot.
@@ -120,12 +128,12 @@ func (s *simulator) image(path string) (*loader.Image, error) {
 	if s.recording && known && !s.opt.Force {
 		switch {
 		case o.err != nil:
-			return nil, fmt.Errorf("%s: %w: %s", path, ErrOtherFile, Reason(o.err)) // %s: no answer of execve
+			return nil, fmt.Errorf("%s: %w: %s (--sysroot looks elsewhere)", path, ErrOtherFile, Reason(o.err)) // %s: no answer of execve
 		case info.Kind != trace.RegularFile:
 			return nil, fmt.Errorf("%s: %w: it was run from a %v file, which is gone", path, ErrOtherFile, info.Kind)
 		default:
 			if how := o.differs(info); how != "" {
-				return nil, fmt.Errorf("%s: %w: %s", path, ErrOtherFile, how)
+				return nil, fmt.Errorf("%s: %w: %s (--force runs it all the same)", path, ErrOtherFile, how)
 			}
 		}
 	}
@@ -157,6 +165,18 @@ func errnoOf(err error) error {
 // program returns what exec of path runs, where at says, which may be nil.
 func (s *simulator) program(path string, at *trace.Layout) (vm.Program, error) {
 	im, err := s.image(path)
+	if s.recording && !at.Placed() {
+		// strace names what execve was given. A recorder that says where a program lay
+		// names the program.
+		for depth := 0; err == syscall.ENOEXEC && depth < maxScripts; depth++ {
+			to, ok := shebang(s.open(path).file)
+			if !ok {
+				break
+			}
+			path = to
+			im, err = s.image(path)
+		}
+	}
 	if err != nil {
 		return vm.Program{}, err
 	}
@@ -174,6 +194,32 @@ func (s *simulator) program(path string, at *trace.Layout) (vm.Program, error) {
 		}
 	}
 	return prog, nil
+}
+
+// maxScripts is how many interpreters in a row may be scripts (Linux:
+// fs/exec.c:exec_binprm).
+const maxScripts = 5
+
+// scriptHead is how much of a script execve looks at (BINPRM_BUF_SIZE).
+const scriptHead = 256
+
+// shebang returns the interpreter that the first line of a script names (Linux:
+// fs/binfmt_script.c:load_script).
+func shebang(f mem.File) (path string, ok bool) {
+	head := make([]byte, min(scriptHead, f.Size()))
+	if n, err := f.ReadAt(head, 0); n < len(head) || err != nil && err != io.EOF {
+		return "", false
+	}
+	line, ok := bytes.CutPrefix(head, []byte("#!"))
+	line, _, whole := bytes.Cut(line, []byte("\n"))
+	words := bytes.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
+	if !ok || len(words) == 0 || bytes.IndexByte(words[0], 0) >= 0 {
+		return "", false
+	}
+	if len(words) == 1 && !whole && len(head) == scriptHead { // it may go on
+		return "", false
+	}
+	return string(words[0]), true
 }
 
 // placement is at as a machine takes it. The heap has no area yet: what

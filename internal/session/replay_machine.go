@@ -40,6 +40,8 @@ type simulator struct {
 var (
 	_ trace.Machine = (*simulator)(nil)
 	_ trace.Hitter  = (*simulator)(nil)
+
+	_ trace.HeapStarter = (*simulator)(nil)
 )
 
 // process returns a live process, or ESRCH.
@@ -419,6 +421,14 @@ func (s *simulator) Shmdt(pid int, addr mem.VirtAddr) error {
 		m.forget(r)
 	}
 	return nil
+}
+
+// StartHeap is trace.HeapStarter's.
+func (s *simulator) StartHeap(pid int, at mem.VirtAddr) {
+	if p, m, err := s.process(pid); err == nil {
+		p.StartHeap(at)
+		m.brk = p.Brk(0)
+	}
 }
 
 func (s *simulator) Brk(pid int, addr mem.VirtAddr) (mem.VirtAddr, error) {

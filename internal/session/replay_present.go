@@ -36,6 +36,7 @@ const (
 	whyFaultAround = "fault-around"
 	whyKernel      = "the kernel, without an exception"
 	whyReclaimed   = "reclaimed here"
+	whyRefused     = "a touch of it was refused here"
 )
 
 // Why it is present here, and was not then.
@@ -173,6 +174,8 @@ func (s *simulator) recordedOnly(l *presentLook, at mem.VirtAddr, kind trace.Pag
 		return whyReclaimed
 	case l.m.seen.has(at):
 		return whyUnknown
+	case l.m.refused != nil && l.m.refused.has(at):
+		return whyRefused
 	case s.count.rec.Header.Touches != trace.TouchesComplete && kind == trace.PageFile:
 		return whyFaultAround
 	case s.count.rec.Header.Touches == trace.TouchesNone:
@@ -231,6 +234,20 @@ func (c *replayCounter) present(point trace.Point) *PresentCount {
 }
 
 var points = []string{trace.PointFork.String(), trace.PointExec.String(), trace.PointExecve.String(), trace.PointExit.String()}
+
+// Contradicted returns how many pages were present when the recording was made
+// though a touch of them met no memory here: what the machine maps is wrong.
+func (r *Recording) Contradicted() uint64 {
+	n := uint64(0)
+	for _, c := range r.Present {
+		for _, why := range c.RecordedOnly {
+			if why.Why == whyRefused {
+				n += why.Pages
+			}
+		}
+	}
+	return n
+}
 
 // sortReasons puts the largest first.
 func (c *PresentCount) sortReasons() {

@@ -35,10 +35,10 @@ func (opt Options) usual() bool {
 func limits(h trace.Header, opt Options, unplaced, incomparable int) []string {
 	out := []string{}
 	if unplaced > 0 {
-		out = append(out, fmt.Sprintf("where the programs of %d execs lay is not in the trace: they are at the machine's own bases", unplaced))
+		out = append(out, fmt.Sprintf("the place of the program is not in the trace (%d of the execs): the machine's own is taken", unplaced))
 	}
 	if incomparable > 0 {
-		out = append(out, fmt.Sprintf("%d answers about their memory are others for that reason", incomparable))
+		out = append(out, fmt.Sprintf("%d answers differ for reasons that are not in the trace: places, limits of memory, ends of files", incomparable))
 	}
 	if h.Touches == trace.TouchesFaults && !opt.usual() {
 		out = append(out, "touches that did not fault when this was recorded are not in the trace: "+
@@ -108,7 +108,15 @@ func (s *simulator) touchRecorded(p *vm.Process, m *memory, t trace.Touch, about
 	if err != nil && s.unmapped && s.back(p, m, t.Addr, err) {
 		kind, err = p.Touch(t.Addr, t.Access)
 	}
+	if err != nil && !about.Refused && p.RaiseStackLimit(t.Addr) { // ulimit -s is not in the trace
+		m.stack.Start = min(m.stack.Start, t.Addr.PageDown())
+		kind, err = p.Touch(t.Addr, t.Access)
+	}
 	if err != nil {
+		if m.refused == nil {
+			m.refused = newPageSet()
+		}
+		m.refused.add(t.Addr)
 		return refused(p, about, err)
 	}
 	out := trace.Outcome{Fault: trace.Fault(kind.String())}

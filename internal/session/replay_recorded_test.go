@@ -80,6 +80,10 @@ func TestRecordedPages(t *testing.T) {
 		{"in the parent's memory", "2 vfork = 3\n3 touch w 0x51d008\n2 touch r 0x51d008\n3 exec ../elf/static-nopie = 0\n3 touch x 0x401000\n2 touch r 0x51e000", 3, ""},
 		{"populated", "2 mmap 0 0x2000 rw- private,populate anon = 0x7ffff7000000\n2 touch w 0x7ffff7000000", 1, ""},
 		{"a handled signal", "2 touch r 0x10 = SEGV_MAPERR\n2 touch w 0x401000 = SEGV_ACCERR\n2 touch r 0x401000", 1, ""},
+		{"a signal, and nothing says what became of it", "2 touch r 0x10\n2 touch w 0x401000\n2 touch r 0x401000\n2 exit signal=11", 1, ""},
+		{"a stack larger than 8 MiB", "2 touch w 0x7fffff000000\n2 fork = 3\n3 touch w 0x7ffffe000000\n2 touch w 0x7ffffd000000 = SEGV_MAPERR", 2, ""},
+		{"beyond the end of a file", "2 mmap 0 0x9000000 r-- private ../elf/static-nopie+0 = 0x7fff00000000\n2 touch r 0x7fff08000000 = SIGBUS", 1, ""},
+		{"a heap that starts where its first brk says", "2 exec ../elf/kevlar-layout base=0x400000 = 0\n2 brk 0 = 0x700000\n2 brk 0x702000 = 0x702000\n2 touch w 0x701000", 1, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			res, err := replayRecorded(t, options(t), ReplayOptions{}, kevlarExec+c.lines, nil)
@@ -195,6 +199,35 @@ func TestSysroot(t *testing.T) {
 	}
 }
 
+// TestScript: of a script, which strace names, the interpreter runs, unless the
+// recording says where that lay: then it would have named it.
+func TestScript(t *testing.T) {
+	elf, err := filepath.Abs(filepath.Join(traces, "../elf/static-nopie"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"script": "#! " + elf + " -x\n", "nested": "#!" + filepath.Join(dir, "script"), "loop": "#!" + filepath.Join(dir, "loop") + "\n",
+		"no": "#!\n", "gone": "#!/no/such/file\n", "cut": "#!/" + strings.Repeat("x", 300)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ name, layout, got string }{
+		{"script", "", "0"}, {"nested", "", "0"}, {"loop", "", "ENOEXEC"}, {"no", "", "ENOEXEC"}, {"gone", "", "ENOENT"}, {"cut", "", "ENOEXEC"},
+		{"script", " base=0x400000", "ENOEXEC"},
+	} {
+		res, err := replayRecorded(t, options(t), ReplayOptions{}, "1 fork = 2\n2 exec "+filepath.Join(dir, c.name)+c.layout+" = 0\n2 touch r 0x401000\n", nil)
+		got := "0"
+		if err == nil && res.Mismatched == 1 {
+			got = res.Mismatches[0].Got.String()
+		}
+		if err != nil || got != c.got || (res.Tally.Pages == 1) != (c.got == "0") {
+			t.Errorf("%s%s: %v, got %s, want %s; %d pages compared", c.name, c.layout, err, got, c.got, res.Tally.Pages)
+		}
+	}
+}
+
 // TestFaultsAlone: a recording of faults does not tell what another policy would
 // do.
 func TestFaultsAlone(t *testing.T) {
@@ -225,8 +258,8 @@ func TestUnmapped(t *testing.T) {
 		t.Errorf("%v, %v, %+v", err, res.FirstCrash, res.Recording)
 	}
 	res, err = replayRecorded(t, options(t), ReplayOptions{}, strings.Replace(text, "lackey", "other", 1), nil)
-	if err != nil || res.Crashes != 1 {
-		t.Errorf("mapped memory: %v, %d crashes", err, res.Crashes)
+	if err != nil || res.Refused != 4 || len(res.Recording.Unknown) != 0 {
+		t.Errorf("mapped memory: %v, %d refused", err, res.Refused)
 	}
 }
 
@@ -269,6 +302,48 @@ func TestPresentSets(t *testing.T) {
 	}
 	if res.Recording.Peak < 4*mem.PageSize || len(res.Recording.Series) == 0 || len(res.Recording.Series) > maxSamples {
 		t.Errorf("peak %d, %d samples", res.Recording.Peak, len(res.Recording.Series))
+	}
+}
+
+// TestContradicted: a touch that is refused here, of a page that was there.
+func TestContradicted(t *testing.T) {
+	for _, c := range []struct {
+		present string
+		pages   uint64
+	}{{"0x10000000-0x10001000", 1}, {"0x20000000-0x20001000", 0}} {
+		res, err := replayRecorded(t, options(t), ReplayOptions{}, kevlarExec+"2 touch w 0x10000000\n2 fork = 3\n3 present exit own:"+c.present+"\n3 exit\n2 exit signal=11\n", nil)
+		if err != nil || res.Refused != 1 || res.Recording.Contradicted() != c.pages || res.OK() != (c.pages == 0) {
+			t.Errorf("%s: %v, refused %d, contradicted %d, %+v", c.present, err, res.Refused, res.Recording.Contradicted(), res.Recording.Present)
+		}
+	}
+}
+
+// ficklePages is a file that may say that it was written since it was opened.
+type ficklePages struct {
+	*mem.BytesFile
+	changed bool
+}
+
+func (f *ficklePages) Changed() bool { return f.changed }
+
+// TestWrittenMeanwhile: a page of a data file that is another one by now is not
+// known, and not wrong, if the file was written since it was opened.
+func TestWrittenMeanwhile(t *testing.T) {
+	for _, changed := range []bool{false, true} {
+		rig := newRig(t, options(t))
+		sim := rig.newSimulator(trace.Header{Source: "test"}, ReplayOptions{})
+		m := &memory{recorded: newRecorded()}
+		m.start(nil)
+		p, err := rig.Machine.Boot(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := mem.Range{Start: 0x10000, End: 0x11000}
+		m.replace(region{Range: page, file: &ficklePages{mem.NewBytesFile("data", bytes.Repeat([]byte{1}, mem.PageSize)), changed}})
+		ok, err := sim.look(p, m, page.Start, zeros[:], false)
+		if err != nil || ok != changed || sim.count.unknowns["data (changed)"] != map[bool]int{true: 1}[changed] {
+			t.Errorf("changed %v: %v, %v, %v", changed, ok, err, sim.count.unknowns)
+		}
 	}
 }
 
