@@ -23,6 +23,9 @@ const (
 	OOM        Fault = "OOM"         // killed: no frame could be freed
 )
 
+// nFaults is how many there are; the first four are those that a touch survives.
+const nFaults, nSurvived = 8, 4
+
 var faults = []Fault{FaultNone, FaultMinor, FaultMajor, FaultCoW, SegvMapErr, SegvAccErr, SigBus, OOM}
 
 // Fatal reports whether the access was not done and its process died of it.

@@ -44,12 +44,15 @@ type Machine interface {
 	File(path string, info FileInfo)
 }
 
-// Hitter is a Machine that can tell fast that touches need nothing.
-type Hitter interface {
-	// Hits returns how many of ts, from the first on, pid may do without a fault
-	// and without anything to compare. They count as done. codes are those of ts, or
-	// empty where none is known.
-	Hits(pid int, ts []Touch, codes []ErrorCode) int
+// Batcher is a Machine that does touches of a recording many at a time.
+type Batcher interface {
+	// Batch does ts.Touch[from:], touches of pid, up to the first that went ill: it
+	// was refused, a byte was wrong, or an error came of it, which is as Touch's. n is
+	// how many went well; met counts these by what they met: FaultNone, FaultMinor,
+	// FaultMajor, FaultCoW. Where all did, o and err are zero, and else of the next one.
+	//
+	// It sees ts.Touch, ts.IPs and ts.Codes, and changes none of them.
+	Batch(pid int, ts *Touches, from int, met []int) (n int, o Outcome, err error)
 }
 
 // HeapStarter is a Machine that can be told where the heap of a program starts if

@@ -153,7 +153,7 @@ func (op *Op) Thread() int {
 // Check returns an error, without position, if op has no text form: a field is
 // out of its bounds, or set though the Kind does not use it, or the answer is
 // not one that the Kind can have.
-func (op Op) Check() error {
+func (op *Op) Check() error {
 	if op.Kind < OpMark || int(op.Kind) >= len(kindNames) {
 		return fmt.Errorf("operation %v does not exist", op.Kind)
 	}
@@ -163,7 +163,7 @@ func (op Op) Check() error {
 	return nil
 }
 
-func (op Op) check() error {
+func (op *Op) check() error {
 	switch {
 	case op.Line < 0:
 		return fmt.Errorf("line %d is negative", op.Line)
@@ -207,7 +207,7 @@ func (op Op) check() error {
 		return fmt.Errorf("%q is longer than %d bytes", clip(op.Path+op.Name), maxPath)
 	case strings.IndexByte(op.Path, 0) >= 0:
 		return fmt.Errorf("path %q holds a NUL byte", clip(op.Path))
-	case op != op.used():
+	case *op != op.used():
 		return fmt.Errorf("a field is set that this operation does not use")
 	case op.Kind == OpFile && op.File == nil:
 		return fmt.Errorf("what is known of the file is missing")
@@ -227,7 +227,7 @@ func (op Op) check() error {
 }
 
 // used returns op with only the fields that its Kind uses.
-func (op Op) used() Op {
+func (op *Op) used() Op {
 	u := Op{Line: op.Line, Time: op.Time, PID: op.PID, TID: op.TID, Kind: op.Kind, Want: op.Want}
 	if op.Kind.ofTrace() {
 		u.PID, u.TID = 0, 0

@@ -29,10 +29,10 @@ const MarkerArg = "vmsim-test"
 const maxHeld = 4096
 
 // take runs op, of a recording only once all is known that it needs.
-func (s *run) take(op Op) error {
+func (s *run) take(op *Op) error {
 	if len(s.held) > 0 {
 		if s.belongs(op) {
-			s.held = append(s.held, op)
+			s.held = append(s.held, *op)
 			return nil
 		}
 		if err := s.release(); err != nil {
@@ -40,14 +40,14 @@ func (s *run) take(op Op) error {
 		}
 	}
 	if op.Kind == OpExec && s.Header.Recorded() && (op.Want == nil || op.Want.Errno == 0) {
-		s.held = append(s.held, op)
+		s.held = append(s.held, *op)
 		return nil
 	}
 	return s.next(op)
 }
 
 // belongs reports whether op says more of the exec that is kept back.
-func (s *run) belongs(op Op) bool {
+func (s *run) belongs(op *Op) bool {
 	exec := &s.held[0]
 	return len(s.held) < maxHeld && (op.Kind == OpFile || op.Kind == OpArea && op.Point == PointExec && op.PID == exec.PID)
 }
@@ -55,12 +55,13 @@ func (s *run) belongs(op Op) bool {
 // release runs what is kept back.
 func (s *run) release() error {
 	held := s.held
-	s.held = nil
-	for i, op := range held {
+	defer func() { clear(held) }() // what they point to may go
+	s.held = held[:0]
+	for i := range held {
 		if i == 0 {
-			s.layout = layoutOf(op, held[1:])
+			s.layout = layoutOf(&held[0], held[1:])
 		}
-		if err := s.next(op); err != nil {
+		if err := s.next(&held[i]); err != nil {
 			return err
 		}
 		s.layout = nil
@@ -69,10 +70,10 @@ func (s *run) release() error {
 }
 
 // layoutOf returns what exec and the lines behind it say of the program's place.
-func layoutOf(exec Op, behind []Op) *Layout {
+func layoutOf(exec *Op, behind []Op) *Layout {
 	l := &Layout{Start: exec.Start}
-	for _, op := range behind {
-		if op.Kind == OpArea && op.Name != "" {
+	for i := range behind {
+		if op := &behind[i]; op.Kind == OpArea && op.Name != "" {
 			l.Areas = append(l.Areas, Area{mem.Range{Start: op.Addr, End: op.Addr + mem.VirtAddr(op.Len)}, op.Prot, op.Name})
 		}
 	}

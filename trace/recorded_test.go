@@ -193,16 +193,21 @@ type hitter struct {
 	hit int
 }
 
-func (h *hitter) Hits(pid int, ts []Touch, codes []ErrorCode) int {
-	n := 0
-	for n < len(ts) && h.has[ts[n].Addr.PageDown()] {
+// Batch does what is in has, and says of the rest that it went ill.
+func (h *hitter) Batch(pid int, ts *Touches, from int, met []int) (n int, o Outcome, err error) {
+	touches := ts.Touch[from:]
+	for n < len(touches) && h.has[touches[n].Addr.PageDown()] {
 		n++
 	}
-	if len(codes) != 0 && len(codes) != len(ts) {
-		panic("codes of other touches")
+	if len(ts.IPs) != len(ts.Touch) {
+		panic("instruction pointers of other touches")
 	}
 	h.hit += n
-	return n
+	met[0] += n
+	if n < len(touches) {
+		o, err = h.Touch(pid, touches[n], TouchInfo{IP: ts.IPs[from+n]})
+	}
+	return n, o, err
 }
 
 // TestTouchesFast: runs of touches come to the same one by one and as a batch, with
@@ -241,7 +246,7 @@ func TestTouchesFast(t *testing.T) {
 		}
 		h := &hitter{fake: &fake{}, has: map[mem.VirtAddr]bool{0: true, 0x1000: true, 0x3000: true}}
 		var touched []int
-		r := Runner{Machine: h, Header: head, After: func(s Step) {
+		r := Runner{Machine: h, Header: head, After: func(s *Step) {
 			if s.Op.Kind == OpTouch {
 				touched = append(touched, s.Op.Line)
 			}

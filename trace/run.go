@@ -27,8 +27,8 @@ type Runner struct {
 	// are skipped included.
 	Before func(*Op)
 	// After, if not nil, is called after each operation, marks and skipped
-	// ones included.
-	After func(Step)
+	// ones included. The Step is valid until it returns.
+	After func(*Step)
 
 	// Stop, if not nil, ends RunSource early, with the error Stopped, when it
 	// returns true. It is asked after each operation, or batch of touches.
@@ -73,15 +73,22 @@ func (r *Runner) Run(ops iter.Seq2[Op, error]) (Result, error) {
 
 func (r *Runner) start() *run {
 	s := &run{Runner: r, procs: map[int]*proc{}}
+	s.op = &s.step.Op
 	s.res.Kinds, s.res.Faults = map[Kind]int{}, map[Fault]int{}
 	return s
 }
 
 func (s *run) end(err error) (Result, error) {
 	s.res.ExecPassed = s.execs - s.res.ExecFailed
-	if s.hits > 0 {
-		s.res.Kinds[OpTouch] += s.hits
-		s.res.Faults[FaultNone] += s.hits
+	for k, n := range s.kinds {
+		if n > 0 {
+			s.res.Kinds[Kind(k)] = n
+		}
+	}
+	for i, n := range s.faults {
+		if n > 0 {
+			s.res.Faults[faults[i]] = n
+		}
 	}
 	return s.res, err
 }
@@ -92,15 +99,17 @@ type run struct {
 	res   Result
 	execs int           // programs started
 	procs map[int]*proc // by the trace's PID
-	op    Op            // the one that is run
-	step  Step          // of op
+	step  Step          // of the operation that is run
+	op    *Op           // step.Op: an Op is large, and copied once
 
-	n       int // operations taken
-	hits    int // touches that needed nothing, and are not yet in res
+	n       int                 // operations taken
+	kinds   [len(kindNames)]int // Result.Kinds
+	faults  [nFaults]int        // Result.Faults, by index in faults
 	booted  bool
-	checked bool    // operations were, by who decoded them
-	held    []Op    // of a recording: an exec and what follows it; see take
-	layout  *Layout // of op, an exec
+	checked bool                        // operations were, by who decoded them
+	held    []Op                        // of a recording: an exec and what follows it; see take
+	layout  *Layout                     // of op, an exec
+	joined  struct{ path, full string } // the path that was joined last, and what it gave
 }
 
 // proc is a process that the trace has named.
@@ -129,7 +138,7 @@ const (
 func (s *run) all(ops iter.Seq2[Op, error]) error {
 	for op, err := range ops {
 		if err == nil {
-			err = s.take(op)
+			err = s.take(&op)
 		}
 		if err != nil {
 			// What was read before the trouble happened, happens.
@@ -142,12 +151,17 @@ func (s *run) all(ops iter.Seq2[Op, error]) error {
 	return s.release()
 }
 
-// next runs op.
-func (s *run) next(op Op) error {
-	if s.n++; op.Line == 0 {
-		op.Line = s.n
+// begin makes op the operation that is run.
+func (s *run) begin(op *Op) {
+	s.step = Step{Op: *op}
+	if s.n++; s.op.Line == 0 {
+		s.op.Line = s.n
 	}
-	s.op, s.step = op, Step{Op: op}
+}
+
+// next runs op.
+func (s *run) next(op *Op) error {
+	s.begin(op)
 	if !s.checked {
 		if err := op.Check(); err != nil {
 			return s.trouble(err)
@@ -163,13 +177,13 @@ func (s *run) next(op Op) error {
 	}
 	s.booted = true
 	if s.Before != nil {
-		s.Before(&s.op)
+		s.Before(s.op)
 	}
 	if err := s.one(); err != nil {
 		return s.trouble(err)
 	}
 	if s.After != nil {
-		s.After(s.step)
+		s.After(&s.step)
 	}
 	return nil
 }
@@ -227,7 +241,7 @@ func (s *run) one() error {
 // count counts op as run.
 func (s *run) count() {
 	s.res.Ops++
-	s.res.Kinds[s.op.Kind]++
+	s.kinds[s.op.Kind]++
 	if t := s.test(); t != nil {
 		t.Ops++
 	}
@@ -244,7 +258,7 @@ func (s *run) skip(p *proc) {
 		s.procs[s.op.Want.PID] = &proc{state: gone, line: p.line, why: p.why, told: p.told}
 	}
 	if !p.told {
-		s.fail(fmt.Sprintf("%s: %v: skipped: %s in line %d", position(s.Name, s.op.Line), s.op, p.why, p.line))
+		s.fail(fmt.Sprintf("%s: %v: skipped: %s in line %d", position(s.Name, s.op.Line), *s.op, p.why, p.line))
 	}
 }
 
@@ -277,7 +291,10 @@ func (s *run) path() string {
 	if s.op.Path == "" || s.Dir == "" || filepath.IsAbs(s.op.Path) {
 		return s.op.Path
 	}
-	return filepath.Join(s.Dir, s.op.Path)
+	if s.joined.path != s.op.Path || s.joined.full == "" { // most are that of the one before
+		s.joined.path, s.joined.full = s.op.Path, filepath.Join(s.Dir, s.op.Path)
+	}
+	return s.joined.full
 }
 
 // do runs op, of a process that is alive, and compares its answer.
@@ -410,7 +427,7 @@ func (s *run) compare(got Answer) {
 		s.res.Incomparable++
 		return
 	}
-	m := Mismatch{File: s.Name, Op: s.op, Want: *want, Got: got}
+	m := Mismatch{File: s.Name, Op: *s.op, Want: *want, Got: got}
 	s.res.Mismatched++
 	if len(s.res.Mismatches) < maxKept {
 		s.res.Mismatches = append(s.res.Mismatches, m)
@@ -453,6 +470,14 @@ func (s *run) touch(p *proc) error {
 	// what became of the process.
 	lives := s.Header.Recorded() && (told || op.Want == nil)
 	o, err := s.Machine.Touch(p.pid, Touch{op.Access, addr, op.Value}, TouchInfo{lives, told, op.IP, op.Code})
+	return s.met(p, o, err, lives)
+}
+
+// met takes what came of op, a touch of p; lives says that p need not die of a
+// refusal.
+func (s *run) met(p *proc, o Outcome, err error, lives bool) error {
+	op := s.op
+	told := op.Want != nil && op.Want.Fault.Fatal()
 	if err != nil {
 		e, err := s.errno(p, err)
 		if err == nil && e != 0 {
@@ -460,10 +485,11 @@ func (s *run) touch(p *proc) error {
 		}
 		return err
 	}
-	if !slices.Contains(faults, o.Fault) {
+	f := slices.Index(faults, o.Fault)
+	if f < 0 {
 		return fmt.Errorf("the machine met it with %q, which is no fault", clip(string(o.Fault)))
 	}
-	s.res.Faults[o.Fault]++
+	s.faults[f]++
 	s.step.Outcome = o
 	got := Answer{Fault: o.Fault}
 	if !o.Fault.Fatal() {
@@ -472,7 +498,7 @@ func (s *run) touch(p *proc) error {
 	if o.Wrong {
 		s.res.Wrong++
 		s.failExec(p)
-		s.fail(fmt.Sprintf("%s: %v: %s", position(s.Name, op.Line), op, reason(o)))
+		s.fail(fmt.Sprintf("%s: %v: %s", position(s.Name, op.Line), *op, reason(o)))
 	}
 	if lives && told && op.Want.Fault == SigBus && !o.Fault.Fatal() {
 		s.res.Incomparable++ // this machine has zeros beyond the end of a file
@@ -481,7 +507,7 @@ func (s *run) touch(p *proc) error {
 	}
 	if lives && !told && !o.Crashed && o.Fault.Fatal() {
 		if s.res.Refused++; s.res.FirstRefused == nil {
-			s.res.FirstRefused = &Refusal{s.Name, op, reason(o)}
+			s.res.FirstRefused = &Refusal{s.Name, *op, reason(o)}
 		}
 	}
 	if !o.Crashed && (lives || !o.Fault.Fatal()) {
@@ -508,7 +534,7 @@ func reason(o Outcome) string {
 
 // crash enters the death of p in op, which the trace did not foretell.
 func (s *run) crash(p *proc, why string) {
-	c := Crash{File: s.Name, Op: s.op, PID: p.pid, Exec: p.exec, Reason: why}
+	c := Crash{File: s.Name, Op: *s.op, PID: p.pid, Exec: p.exec, Reason: why}
 	p.state, p.line, p.why = gone, s.op.Line, "crashed: "+why
 	s.res.Crashes++
 	if s.res.FirstCrash == nil {

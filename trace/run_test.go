@@ -404,7 +404,8 @@ test "rewrite"
 		"resolve 100 a+0x10":   mem.VirtAddr(0x400010),
 		"touch 100 r 0x3000 0": Outcome{Fault: SigBus, Crashed: true},
 	}}}
-	r.After = func(s Step) {
+	r.After = func(st *Step) {
+		s := *st
 		if s.Skipped {
 			skipped = append(skipped, s.Op.Line)
 		} else if s.Got != (Answer{}) {

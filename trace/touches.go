@@ -16,8 +16,9 @@ type toucher interface {
 	Touches(dst *Touches) bool
 }
 
-// RunSource runs all operations of src, as Run does. Touches that need nothing
-// (Hitter) are not made operations of, and After is not called for them.
+// RunSource runs all operations of src, as Run does. Of the touches of a recording
+// only those are made operations of, and shown to After, that went ill (Batcher):
+// an Op is large, and almost all of a recording is touches.
 func (r *Runner) RunSource(src Source) (Result, error) {
 	s := r.start()
 	s.checked = true
@@ -26,7 +27,7 @@ func (r *Runner) RunSource(src Source) (Result, error) {
 }
 
 func (s *run) source(src Source) error {
-	hitter, ok := s.Machine.(Hitter)
+	batcher, ok := s.Machine.(Batcher)
 	fast, ok2 := src.(toucher)
 	ts := Touches{}
 	if ok && ok2 && s.Header.Recorded() {
@@ -35,7 +36,7 @@ func (s *run) source(src Source) error {
 	}
 	for {
 		if cap(ts.Touch) > 0 && fast.Touches(&ts) {
-			if err := s.touches(hitter, &ts); err != nil {
+			if err := s.touches(batcher, &ts); err != nil {
 				return err
 			}
 			if s.Stop != nil && s.Stop() {
@@ -48,7 +49,7 @@ func (s *run) source(src Source) error {
 			err = s.Stopped
 		}
 		if err == nil {
-			err = s.take(op)
+			err = s.take(&op)
 		}
 		if err != nil {
 			if e := s.release(); e != nil { // what was read before the trouble happened, happens
@@ -63,38 +64,54 @@ func (s *run) source(src Source) error {
 }
 
 // touches runs a run of touches by one task.
-func (s *run) touches(hitter Hitter, ts *Touches) error {
+func (s *run) touches(batcher Batcher, ts *Touches) error {
 	if err := s.release(); err != nil { // no touch belongs to an exec
 		return err
 	}
-	for from := 0; from < len(ts.Touch); {
-		if p := s.procs[ts.PID]; p != nil && p.state == alive {
-			codes := ts.Codes
-			if len(codes) > 0 {
-				codes = codes[from:]
+	for from := 0; from < len(ts.Touch); from++ {
+		p := s.procs[ts.PID]
+		if p == nil || p.state != alive {
+			op := ts.op(from)
+			if err := s.take(&op); err != nil {
+				return err
 			}
-			n := hitter.Hits(p.pid, ts.Touch[from:], codes)
-			s.hit(n)
-			if from += n; from == len(ts.Touch) {
-				break
-			}
+			continue
 		}
-		if err := s.take(ts.op(from)); err != nil {
+		n, o, err := batcher.Batch(p.pid, ts, from, s.faults[:nSurvived])
+		s.survived(n)
+		if from += n; from == len(ts.Touch) && err == nil {
+			return nil
+		}
+		if err := s.illMet(p, ts, from, o, err); err != nil {
 			return err
 		}
-		from++
 	}
 	return nil
 }
 
-// hit counts n touches that needed nothing.
-func (s *run) hit(n int) {
+// illMet enters touch i, which the machine has done with this outcome.
+func (s *run) illMet(p *proc, ts *Touches, i int, o Outcome, err error) error {
+	op := ts.op(i)
+	s.begin(&op)
+	s.step.PID, s.step.Addr = p.pid, op.Addr
+	if err := s.met(p, o, err, true); err != nil {
+		return s.trouble(err)
+	}
+	s.count()
+	if s.After != nil {
+		s.After(&s.step)
+	}
+	return nil
+}
+
+// survived counts n touches, whose faults are counted.
+func (s *run) survived(n int) {
 	if n == 0 {
 		return
 	}
 	s.n += n
 	s.res.Ops += n
-	s.hits += n
+	s.kinds[OpTouch] += n
 	if t := s.test(); t != nil {
 		t.Ops += n
 	}

@@ -116,8 +116,16 @@ func (w *Writer) Write(op *Op) error {
 func goodTouch(op *Op) bool {
 	return op.Kind == OpTouch && op.Access <= 2 && op.PID >= 1 && op.PID <= MaxPID && op.TID >= 0 && op.TID <= MaxPID &&
 		op.TID != op.PID && (op.Code == 0 || op.Code&CodeKnown != 0) && op.Line >= 0 && op.Value == plainValue(op) &&
-		*op == Op{Line: op.Line, Time: op.Time, PID: op.PID, TID: op.TID, Kind: OpTouch, Addr: op.Addr, Access: op.Access,
-			Value: op.Value, IP: op.IP, Code: op.Code}
+		noMore(op)
+}
+
+// noMore reports whether no field is set that a plain touch does not have. To
+// compare an Op with one that was built for it would cost as much as all the rest of
+// Write.
+func noMore(op *Op) bool {
+	return op.Path == "" && op.Name == "" && op.Want == nil && op.Set == nil && op.Start == nil && op.File == nil &&
+		op.Offset|op.Len|op.NewLen|op.Bits|op.MinFlt|op.MajFlt|op.Count|uint64(op.To) == 0 &&
+		op.Status|op.Signal == 0 && op.Prot == 0 && op.Flags == 0 && op.Remap == 0 && op.Advice == 0 && op.Point == 0
 }
 
 // Flush ends the block under way and writes it, so that all operations until here

@@ -3,6 +3,7 @@ package trace
 import (
 	"bytes"
 	"io"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -159,5 +160,30 @@ func readRuns(r *Reader, n int) (ops []Op, err error) {
 			return ops, err
 		}
 		ops = append(ops, op)
+	}
+}
+
+// TestNoMore: each field that a touch in a run has no room for keeps it out of one,
+// also one that Op gets later.
+func TestNoMore(t *testing.T) {
+	has := map[string]bool{"Line": true, "Time": true, "PID": true, "TID": true, "Kind": true, "Addr": true,
+		"Access": true, "Value": true, "IP": true, "Code": true}
+	for i := range reflect.TypeFor[Op]().NumField() {
+		var op Op
+		f := reflect.ValueOf(&op).Elem().Field(i)
+		name := reflect.TypeFor[Op]().Field(i).Name
+		switch f.Kind() {
+		case reflect.String:
+			f.SetString("x")
+		case reflect.Pointer:
+			f.Set(reflect.New(f.Type().Elem()))
+		case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+			f.SetInt(1)
+		default:
+			f.SetUint(1)
+		}
+		if noMore(&op) != has[name] {
+			t.Errorf("with %s: %v", name, !has[name])
+		}
 	}
 }

@@ -27,6 +27,20 @@ func (t *Truth) Page(addr mem.VirtAddr, dst []byte) error {
 	return nil
 }
 
+// PageAlone is Page for pages that are asked for in no order: it reads nothing
+// else, and remembers nothing.
+func (t *Truth) PageAlone(addr mem.VirtAddr, dst []byte) error {
+	page := addr.PageDown()
+	switch {
+	case len(dst) != mem.PageSize:
+		return fmt.Errorf("page %v: buffer of %d bytes, not %d", page, len(dst), mem.PageSize)
+	case !t.HasFileBytes(page):
+		clear(dst)
+		return nil
+	}
+	return t.fill(mem.PageOf(page), dst)
+}
+
 // page is Page without the copy; the result is valid until the next call and
 // must not be written. It reads the whole window where the page before was asked
 // for last, and one page elsewhere: who looks here and there pays for no more.

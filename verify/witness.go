@@ -121,8 +121,7 @@ func (w *Witness) Page(pid int, t *Truth, addr mem.VirtAddr, got []byte) (ok boo
 	if len(got) != mem.PageSize {
 		return false, fmt.Errorf("page %v: %d bytes, not %d", page, len(got), mem.PageSize)
 	}
-	if _, ok := t.Prot(page); !ok {
-		w.fail(event.UnmappedVerifyFail{PID: pid, VAddr: event.Addr(page), Actual: "readable"})
+	if !w.mapped(pid, t, page) {
 		return false, nil
 	}
 	want, err := t.page(page)
@@ -130,6 +129,22 @@ func (w *Witness) Page(pid int, t *Truth, addr mem.VirtAddr, got []byte) (ok boo
 		return false, fmt.Errorf("verify page %v: %w", page, err)
 	}
 	return w.compare(pid, page, want, got, t, 0, 0), nil
+}
+
+// PageIs is Page for who knows what t says of the page: want, as Truth.PageAlone
+// gave it. want and got are 4096 bytes.
+func (w *Witness) PageIs(pid int, t *Truth, addr mem.VirtAddr, want, got []byte) (ok bool) {
+	page := addr.PageDown()
+	return w.mapped(pid, t, page) && w.compare(pid, page, want, got, t, 0, 0)
+}
+
+// mapped reports whether t has a VMA at page, and that it was readable if not.
+func (w *Witness) mapped(pid int, t *Truth, page mem.VirtAddr) bool {
+	_, ok := t.Prot(page)
+	if !ok {
+		w.fail(event.UnmappedVerifyFail{PID: pid, VAddr: event.Addr(page), Actual: "readable"})
+	}
+	return ok
 }
 
 // compare counts a page, and reports it if it differs: in the VMA of t that

@@ -60,6 +60,16 @@ func (p *Process) Touch(addr mem.VirtAddr, a mem.Access) (FaultKind, error) {
 	return kind, err
 }
 
+// TouchPage is Touch that also returns the 4096 bytes of addr's page, as ReadPage
+// does: what an instruction fetch or a write got.
+func (p *Process) TouchPage(addr mem.VirtAddr, a mem.Access) ([]byte, FaultKind, error) {
+	pfn, kind, err := p.translate(addr, a)
+	if err != nil {
+		return nil, kind, err
+	}
+	return p.m.phys.Page(pfn), kind, nil
+}
+
 // Hit reports whether the TLB permits an access to addr: then it needs nothing
 // else. It is false as well for a page that the page table would give without a
 // fault; Touch finds out. The instruction pointer stays where it is: see SetIP.

@@ -23,8 +23,13 @@ type layoutKey struct {
 	fileNos [2]uint32
 	biases  [2]uint64
 	stack   mem.Range
-	extra   string
+	extra   [maxExtraKey]Extra // as many as there are
+	more    string             // where there are more
 }
+
+// maxExtraKey is how many extra areas a layoutKey holds as they are. Linux has
+// three or four.
+const maxExtraKey = 4
 
 // maxLayouts bounds how many programs a machine remembers the layout of.
 const maxLayouts = 64
@@ -36,10 +41,14 @@ func (m *Machine) layoutOf(at placed) *mapped {
 	for i, o := range at.objects {
 		key.images[i], key.fileNos[i], key.biases[i] = o.Image, m.cache.Open(o.Image.File), o.Bias
 	}
-	if len(at.extra) > 0 {
-		key.extra = fmt.Sprintf("%q", at.extra)
+	if copy(key.extra[:], at.extra) < len(at.extra) {
+		key.more = fmt.Sprintf("%q", at.extra)
+	}
+	if key == m.lastKey && m.lastLayout != nil {
+		return m.lastLayout
 	}
 	if l, ok := m.layouts[key]; ok {
+		m.lastKey, m.lastLayout = key, l
 		return l
 	}
 	l := &mapped{set: vma.New()}
@@ -59,6 +68,7 @@ func (m *Machine) layoutOf(at placed) *mapped {
 		clear(m.layouts)
 	}
 	m.layouts[key] = l
+	m.lastKey, m.lastLayout = key, l
 	return l
 }
 

@@ -72,13 +72,15 @@ type Machine struct {
 
 	populating bool // faults are counted as populated, see Process.populate
 
-	procs   map[int]*Process
-	shared  map[uint32]*SharedObject // by number in the page cache
-	layouts map[layoutKey]*mapped
-	lastPID int
-	stats   Stats
-	sweep   sweep    // where reclaim goes on unmapping
-	refs    []uint32 // by frame; scratch of Check
+	procs      map[int]*Process
+	shared     map[uint32]*SharedObject // by number in the page cache
+	layouts    map[layoutKey]*mapped
+	lastKey    layoutKey // of the layout asked for last: a shell runs the same program again and again
+	lastLayout *mapped   // nil: none
+	lastPID    int
+	stats      Stats
+	sweep      sweep    // where reclaim goes on unmapping
+	refs       []uint32 // by frame; scratch of Check
 }
 
 // Stats counts what the machine did since New or Reset.
@@ -189,6 +191,7 @@ func (m *Machine) Reset() {
 	clear(m.shared)
 	m.cache.Reset()
 	clear(m.layouts) // they name files by number
+	m.lastLayout = nil
 	m.phys.Put(m.zero)
 	if leaked := m.phys.Frames() - m.phys.FreeFrames(); leaked != 0 {
 		panic(fmt.Sprintf("vm: %d frames leaked", leaked))

@@ -16,7 +16,8 @@ import (
 type memory struct {
 	exec    int // number of the exec that began it
 	truths  []*verify.Truth
-	regions *btree.BTreeG[region] // what mmap and munmap made, without overlap
+	regions *btree.BTreeG[region] // what mmap and munmap made, without overlap; nil: none
+	last    region                // of them, the one found last; empty if none
 	written map[mem.VirtAddr]byte
 	wiped   []mem.Range // what a fork's child has zeros in (MADV_WIPEONFORK)
 	parted  []mem.Range // what it does not have (MADV_DONTFORK)
@@ -50,19 +51,35 @@ type sharedPages struct {
 
 // start is after an exec or a boot: nothing is known but the program.
 func (m *memory) start(ts []*verify.Truth) {
-	regions := btree.NewG(32, func(a, b region) bool { return a.Start < b.Start })
-	*m = memory{exec: m.exec, truths: ts, regions: regions, written: map[mem.VirtAddr]byte{}, recorded: m.recorded}
+	*m = memory{exec: m.exec, truths: ts, recorded: m.recorded}
+}
+
+// regionNodes are nodes of trees that are gone.
+var regionNodes = btree.NewFreeListG[region](btree.DefaultFreeListSize)
+
+// insert puts g, over which nothing lies, into the regions.
+func (m *memory) insert(g region) {
+	if m.regions == nil {
+		m.regions = btree.NewWithFreeListG(32, func(a, b region) bool { return a.Start < b.Start }, regionNodes)
+	}
+	m.last = region{}
+	m.regions.ReplaceOrInsert(g)
 }
 
 // clone is what a fork's child sees. It shares the truths: what they remember of
 // the file is the same for both.
 func (m *memory) clone() *memory {
-	c := *m
-	c.regions = m.regions.Clone()
-	c.written = maps.Clone(m.written)
+	var c *memory
 	if m.recorded != nil {
-		c.recorded = m.recorded.clone()
+		c = m.cloneRecorded()
+	} else {
+		copied := *m
+		c = &copied
 	}
+	if m.regions != nil {
+		c.regions = m.regions.Clone()
+	}
+	c.written = maps.Clone(m.written)
 	for _, r := range m.wiped {
 		c.dropped(r)
 	}
@@ -72,7 +89,7 @@ func (m *memory) clone() *memory {
 	for _, r := range m.vague {
 		c.lose(r, unknownWiped)
 	}
-	return &c
+	return c
 }
 
 // forget drops what is known of r: it is unmapped, or zeros.
@@ -86,7 +103,7 @@ func (m *memory) replace(g region) {
 		m.seen.remove(g.Range)
 	}
 	if m.recorded == nil || !g.plain() || m.special(g.Range) {
-		m.regions.ReplaceOrInsert(g)
+		m.insert(g)
 	}
 	if uint64(len(m.written)) > g.Len() {
 		for a := g.Start; a < g.End; a++ {
@@ -100,10 +117,11 @@ func (m *memory) replace(g region) {
 // cut takes what lies in g out of the regions.
 func (m *memory) cut(g mem.Range) {
 	for _, x := range m.overlapping(g) {
+		m.last = region{}
 		m.regions.Delete(x)
 		for _, part := range []mem.Range{{Start: x.Start, End: min(x.End, g.Start)}, {Start: max(x.Start, g.End), End: x.End}} {
 			if !part.Empty() {
-				m.regions.ReplaceOrInsert(x.part(part))
+				m.insert(x.part(part))
 			}
 		}
 	}
@@ -135,6 +153,9 @@ func (g region) part(r mem.Range) region {
 
 // overlapping returns the regions that share a page with g, ascending.
 func (m *memory) overlapping(g mem.Range) []region {
+	if m.regions == nil {
+		return nil
+	}
 	var cut []region
 	if first, ok := m.region(g.Start); ok {
 		cut = append(cut, first)
@@ -155,21 +176,39 @@ func (m *memory) mapped(r mem.Range, a vm.Mapping) {
 	m.replace(g)
 }
 
+// region returns the region that holds addr.
 func (m *memory) region(addr mem.VirtAddr) (g region, ok bool) {
+	if ok = m.find(addr); ok {
+		g = m.last
+	}
+	return g, ok
+}
+
+// find makes the region that holds addr the one found last. It is false where
+// there is none.
+func (m *memory) find(addr mem.VirtAddr) (ok bool) {
+	if m.last.Contains(addr) {
+		return true
+	}
+	if m.regions == nil {
+		return false
+	}
 	m.regions.DescendLessOrEqual(region{Range: mem.Range{Start: addr}}, func(x region) bool {
-		g, ok = x, x.Contains(addr)
+		if ok = x.Contains(addr); ok {
+			m.last = x
+		}
 		return false
 	})
-	if !ok {
-		return region{}, false
-	}
-	return g, true
+	return ok
 }
 
 func (m *memory) wrote(addr mem.VirtAddr, value byte) {
 	if g, ok := m.region(addr); ok && g.shared != nil {
 		g.shared.written[addr-g.from] = value
 		return
+	}
+	if m.written == nil {
+		m.written = map[mem.VirtAddr]byte{}
 	}
 	m.written[addr] = value
 }
@@ -186,7 +225,15 @@ func (m *memory) compare(w *verify.Witness, pid int, addr mem.VirtAddr, data []b
 	if g.shared != nil {
 		written, base = g.shared.written, g.from
 	}
-	if len(written) > 0 {
+	switch n := len(written); {
+	case n == 0:
+	case n < mem.PageSize:
+		for at, v := range written {
+			if i := at + base - addr; i < mem.PageSize {
+				want[i] = v
+			}
+		}
+	default:
 		for i := range want {
 			if v, ok := written[addr+mem.VirtAddr(i)-base]; ok {
 				want[i] = v
@@ -271,11 +318,13 @@ func (m *memory) remapped(from, to mem.Range, keep bool) {
 		g.Range = r
 		m.replace(g)
 	}
+	if len(moved) > 0 && m.written == nil {
+		m.written = map[mem.VirtAddr]byte{}
+	}
 	for a, v := range moved {
 		m.written[a] = v
 	}
 	if m.recorded != nil && common > 0 {
-		seen.last.window = noWindow
 		m.seen.merge(seen, mem.Range{Start: to.Start, End: to.Start + mem.VirtAddr(common)})
 	}
 }

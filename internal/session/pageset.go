@@ -11,8 +11,9 @@ import (
 // pageSet is a set of 4 KiB pages, a bitmap for each 2 MiB window. A clone costs
 // nothing until one of both changes.
 type pageSet struct {
-	windows *btree.BTreeG[pageBits]
-	last    pageBits // the window asked for last, as it is in windows
+	windows *btree.BTreeG[pageBits] // nil: empty
+	last    pageBits                // the window asked for last
+	changed bool                    // last is not yet in windows as it is
 }
 
 // pageBits is a window of a pageSet.
@@ -21,9 +22,23 @@ type pageBits struct {
 	bits   [mem.SubPages / 64]uint64
 }
 
-func newPageSet() *pageSet {
-	less := func(a, b pageBits) bool { return a.window < b.window }
-	return &pageSet{windows: btree.NewG(32, less), last: pageBits{window: noWindow}}
+func newPageSet() *pageSet { return &pageSet{last: pageBits{window: noWindow}} }
+
+// pageNodes are nodes of trees that are gone: each process has a set of its own,
+// most of them small and short-lived.
+var pageNodes = btree.NewFreeListG[pageBits](btree.DefaultFreeListSize)
+
+// settle puts last into windows.
+func (s *pageSet) settle() {
+	if !s.changed {
+		return
+	}
+	s.changed = false
+	if s.windows == nil {
+		less := func(a, b pageBits) bool { return a.window < b.window }
+		s.windows = btree.NewWithFreeListG(32, less, pageNodes)
+	}
+	s.windows.ReplaceOrInsert(s.last)
 }
 
 const noWindow = ^uint64(0)
@@ -34,8 +49,12 @@ func (s *pageSet) find(addr mem.VirtAddr) {
 	if s.last.window == w {
 		return
 	}
-	var ok bool
-	if s.last, ok = s.windows.Get(pageBits{window: w}); !ok {
+	s.settle()
+	ok := false
+	if s.windows != nil {
+		s.last, ok = s.windows.Get(pageBits{window: w})
+	}
+	if !ok {
 		s.last = pageBits{window: w}
 	}
 }
@@ -54,7 +73,7 @@ func (s *pageSet) add(addr mem.VirtAddr) bool {
 	}
 	i := addr.SubPage()
 	s.last.bits[i/64] |= 1 << (i % 64)
-	s.windows.ReplaceOrInsert(s.last)
+	s.changed = true
 	return true
 }
 
@@ -98,7 +117,8 @@ func (s *pageSet) move(r mem.Range, to mem.VirtAddr) {
 
 // overlapping returns the windows that hold pages of r.
 func (s *pageSet) overlapping(r mem.Range) (found []pageBits) {
-	if r.Empty() {
+	s.settle()
+	if r.Empty() || s.windows == nil {
 		return nil
 	}
 	first, last := uint64(r.Start)>>mem.HugeShift, uint64(r.End-1)>>mem.HugeShift
@@ -115,7 +135,18 @@ func (w *pageBits) page(i int) mem.VirtAddr {
 }
 
 func (s *pageSet) clone() *pageSet {
-	return &pageSet{windows: s.windows.Clone(), last: s.last}
+	c := newPageSet()
+	s.cloneTo(c)
+	return c
+}
+
+// cloneTo makes c a clone.
+func (s *pageSet) cloneTo(c *pageSet) {
+	s.settle()
+	*c = pageSet{last: s.last}
+	if s.windows != nil {
+		c.windows = s.windows.Clone()
+	}
 }
 
 // merge adds the pages of r that o has.

@@ -78,8 +78,8 @@ func (rig *Rig) ReplayWith(path string, r io.Reader, stop func() bool, opt Repla
 	var res ReplayResult
 	runner := trace.Runner{Machine: sim, Name: path, Dir: filepath.Dir(path), Header: h, Stop: stop, Stopped: ErrStopped}
 	execs := 0
-	runner.After = func(s trace.Step) {
-		sim.after(&s)
+	runner.After = func(s *trace.Step) {
+		sim.after(s)
 		if s.Skipped || s.Op.Kind != trace.OpExec || sim.recording && s.Got.Errno != 0 {
 			return
 		}

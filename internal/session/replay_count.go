@@ -154,7 +154,7 @@ func (c *replayCounter) unknown(what string) {
 }
 
 // touched counts a touch that was not refused.
-func (c *replayCounter) touched(s *simulator, p *vm.Process, m *memory, t trace.Touch, ip mem.VirtAddr, kind vm.FaultKind) {
+func (c *replayCounter) touched(s *simulator, p *vm.Process, m *memory, t *trace.Touch, ip mem.VirtAddr, kind vm.FaultKind) {
 	switch kind {
 	case vm.NoFault:
 		m.program.Untroubled++
@@ -167,14 +167,14 @@ func (c *replayCounter) touched(s *simulator, p *vm.Process, m *memory, t trace.
 		m.program.Copies++
 	}
 	if s.opt.Profile != nil {
-		s.opt.Profile.fault(p, m, t, ip, kind)
+		s.opt.Profile.fault(p, m, *t, ip, kind)
 	}
 }
 
 // fileBacked reports whether addr's page has bytes of a file.
 func (m *memory) fileBacked(addr mem.VirtAddr) bool {
-	if g, ok := m.region(addr); ok {
-		return g.file != nil
+	if m.find(addr) {
+		return m.last.file != nil
 	}
 	for _, t := range m.truths {
 		if t.HasFileBytes(addr) {
@@ -184,11 +184,23 @@ func (m *memory) fileBacked(addr mem.VirtAddr) bool {
 	return false
 }
 
-// step gives what the machine did since the last step to the program of m, nil
-// for none.
+// step is after an operation that was none of a batch, of a process with memory
+// m; nil for none.
 func (c *replayCounter) step(machine *vm.Machine, m *memory, touch bool) {
-	now := machine.Stats()
-	if m != nil && now != c.stats {
+	if m != nil {
+		c.attribute(machine, m)
+	}
+	c.ops++
+	c.free = min(c.free, machine.FreeFrames())
+	if !touch && c.ops >= c.next { // touches come one by one or in batches: at none of them, then
+		c.sample(machine)
+	}
+}
+
+// attribute gives what the machine did since it was last called to the program of
+// m.
+func (c *replayCounter) attribute(machine *vm.Machine, m *memory) {
+	if now := machine.Stats(); now != c.stats {
 		p, was := m.program, &c.stats
 		m.loose = m.loose || now.Prefaulted != was.Prefaulted || now.Populated != was.Populated
 		p.Simulated = p.Simulated.Add(now.Faults.Sub(was.Faults))
@@ -199,11 +211,6 @@ func (c *replayCounter) step(machine *vm.Machine, m *memory, touch bool) {
 		p.Shared += now.HugeMapped + now.HugeScattered - was.HugeMapped - was.HugeScattered - assembled
 		p.Split += now.Splits - was.Splits
 		c.stats = now
-	}
-	c.ops++
-	c.free = min(c.free, machine.FreeFrames())
-	if !touch && c.ops >= c.next { // touches come one by one or in batches: at none of them, then
-		c.sample(machine)
 	}
 }
 

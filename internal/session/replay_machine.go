@@ -29,18 +29,22 @@ type simulator struct {
 	firstWrong Moment
 	wrongLine  string
 
-	lastPID  int // of the process that Hits was asked for last
+	lastPID  int // of the process that Batch was asked for last
 	lastProc *vm.Process
 	lastMem  *memory
+
+	expected expectedPages // what pages that were compared ought to hold
+
+	ill      trace.Outcome // of the visit before
+	inverted [1]byte       // what it wrote
 
 	leaving *memory      // of the process that the operation under way has ended
 	pending *presentLook // nil: none
 }
 
 var (
-	_ trace.Machine = (*simulator)(nil)
-	_ trace.Hitter  = (*simulator)(nil)
-
+	_ trace.Machine     = (*simulator)(nil)
+	_ trace.Batcher     = (*simulator)(nil)
 	_ trace.HeapStarter = (*simulator)(nil)
 )
 
@@ -68,7 +72,7 @@ func (s *simulator) Boot(path string) error {
 	}
 	m := &memory{}
 	if s.recording {
-		m.recorded = newRecorded()
+		m = newRecordedMemory()
 		m.program = s.count.program(path)
 	}
 	s.procs[p.PID] = m
@@ -151,9 +155,9 @@ func (s *simulator) Exec(pid int, path string, at *trace.Layout) error {
 		}
 		return err
 	}
-	next := &memory{exec: m.exec} // m may be the parent's too
+	next := &memory{}
 	if s.recording {
-		next.recorded = newRecorded()
+		next = newRecordedMemory()
 		next.program = s.count.program(path)
 		next.program.Execs++
 		if !at.Placed() {
@@ -161,6 +165,7 @@ func (s *simulator) Exec(pid int, path string, at *trace.Layout) error {
 		}
 		next.laidOut(p, at)
 	}
+	next.exec = m.exec // m may be the parent's too: it stays as it is
 	s.procs[pid] = next
 	return s.start(p, next)
 }
@@ -396,6 +401,9 @@ func (s *simulator) Shmdt(pid int, addr mem.VirtAddr) error {
 		return err
 	}
 	if addr.PageOffset() != 0 {
+		return syscall.EINVAL
+	}
+	if m.regions == nil {
 		return syscall.EINVAL
 	}
 	var object *sharedObject

@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"vmsim/mem"
 	"vmsim/trace"
@@ -33,15 +32,32 @@ type recorded struct {
 	kernel  []mem.Range  // pages that were present right after exec, without a touch
 }
 
-func newRecorded() *recorded { return &recorded{seen: newPageSet()} }
+// recordedMemory is a memory with all that belongs to it, in one piece: a shell
+// makes two of them for each program that it runs.
+type recordedMemory struct {
+	memory
+	recorded
+	seen pageSet
+}
 
-func (r *recorded) clone() *recorded {
-	c := *r
-	c.seen, c.forked = r.seen.clone(), true
-	if r.refused != nil {
-		c.refused = r.refused.clone()
+// newRecordedMemory returns one of which nothing is known.
+func newRecordedMemory() *memory {
+	r := &recordedMemory{seen: pageSet{last: pageBits{window: noWindow}}}
+	r.recorded.seen, r.memory.recorded = &r.seen, &r.recorded
+	return &r.memory
+}
+
+// cloneRecorded returns a copy of m, of a recording, but for the regions and the
+// like, which are still m's own.
+func (m *memory) cloneRecorded() *memory {
+	r := &recordedMemory{memory: *m, recorded: *m.recorded}
+	m.seen.cloneTo(&r.seen)
+	r.recorded.seen, r.memory.recorded = &r.seen, &r.recorded
+	r.recorded.forked = true
+	if m.refused != nil {
+		r.recorded.refused = m.refused.clone()
 	}
-	return &c
+	return &r.memory
 }
 
 // special reports whether a range holds what is no zeros though nothing was
@@ -73,9 +89,10 @@ const (
 	unknownShared   = "shared memory that was written"
 )
 
-// unknown returns why the bytes at addr, of a page that nobody has touched yet,
-// are not known; "" where they are.
-func (m *memory) unknown(g *region, addr mem.VirtAddr) string {
+// unknown returns why the bytes at addr, of a page of region g that nobody has
+// touched yet, are not known; "" where they are. Where no region is, mapped is
+// false.
+func (m *memory) unknown(g *region, mapped bool, addr mem.VirtAddr) string {
 	switch {
 	case g.unknown != "":
 		return g.unknown
@@ -86,11 +103,12 @@ func (m *memory) unknown(g *region, addr mem.VirtAddr) string {
 	case m.args.Contains(addr):
 		return unknownArgs
 	}
-	i := slices.IndexFunc(m.extra, func(a trace.Area) bool { return a.Contains(addr) })
-	if _, mapped := m.region(addr); i < 0 || mapped {
-		return ""
+	for i := range m.extra {
+		if !mapped && m.extra[i].Contains(addr) {
+			return m.extra[i].Name
+		}
 	}
-	return m.extra[i].Name
+	return ""
 }
 
 // sharedObject is memory that mappings of one name share: System V shared memory,
@@ -124,8 +142,11 @@ func (s *simulator) object(path string) *sharedObject {
 // shared mapping of its file. ok is false where a byte is wrong.
 func (s *simulator) look(p *vm.Process, m *memory, addr mem.VirtAddr, data []byte, dirty bool) (ok bool, err error) {
 	page := addr.PageDown()
-	g, mapped := m.region(page)
-	why := m.unknown(&g, page)
+	mapped, g := m.find(page), &nowhere
+	if mapped {
+		g = &m.last
+	}
+	why := m.unknown(g, mapped, page)
 	if g.object != nil && why == "" {
 		if at := mem.VirtAddr(g.offset) + (page - g.Start); !g.object.seen.add(at) {
 			why = unknownShared
@@ -141,24 +162,37 @@ func (s *simulator) look(p *vm.Process, m *memory, addr mem.VirtAddr, data []byt
 	if !mapped {
 		for _, t := range m.truths {
 			if t.Extent().Contains(page) {
-				return s.Witness.Page(p.PID, t, page, data)
+				want, err := s.expected.ofTruth(t, page)
+				if err != nil {
+					return false, err
+				}
+				return s.Witness.PageIs(p.PID, t, page, want, data), nil
 			}
 		}
 	}
 	if g.file == nil && g.image == nil {
 		return s.Witness.Bytes(p.PID, page, zeros[:], data, g.Start, 0), nil
 	}
-	var want [mem.PageSize]byte
-	_, start, at, err := m.expect(page, &want)
+	want, start, at := []byte(nil), g.Start, uint64(g.offset)+uint64(page-g.Start)
+	if g.image == nil && at%mem.PageSize == 0 {
+		want, err = s.expected.ofFile(g.file, at)
+	} else {
+		var own [mem.PageSize]byte
+		want = own[:]
+		_, start, at, err = m.expect(page, &own)
+	}
 	if err != nil {
 		return false, err
 	}
-	if f, _ := g.file.(interface{ Changed() bool }); f != nil && !bytes.Equal(want[:], data) && f.Changed() {
+	if f, _ := g.file.(interface{ Changed() bool }); f != nil && !bytes.Equal(want, data) && f.Changed() {
 		s.count.unknown(g.file.Name() + " (changed)") // while it was read: by now, or by the machine before
 		return true, nil
 	}
-	return s.Witness.Bytes(p.PID, page, want[:], data, start, at), nil
+	return s.Witness.Bytes(p.PID, page, want, data, start, at), nil
 }
+
+// nowhere is no region. Nobody changes it.
+var nowhere region
 
 // zeros is what memory holds that nobody wrote.
 var zeros [mem.PageSize]byte

@@ -64,6 +64,10 @@ type presentLook struct {
 	point trace.Point
 	time  uint64
 	runs  []trace.Run
+
+	window    mem.VirtAddr // that wasAssembled was asked for last, of a file's page
+	assembled bool         // and what it said
+	asked     bool
 }
 
 // maxKernelRuns bounds what is remembered of a program's pages right after exec:
@@ -186,12 +190,8 @@ func (s *simulator) recordedOnly(l *presentLook, at mem.VirtAddr, kind trace.Pag
 
 // simulatedOnly says why a page is here.
 func (s *simulator) simulatedOnly(l *presentLook, at mem.VirtAddr, kind vm.PageKind) string {
-	if kind == vm.FilePage {
-		for _, o := range l.p.Objects() {
-			if s.assembled[assembledAt{o.Image.File.Identity(), o.Bias, at.HugeDown()}] {
-				return whyAssembly
-			}
-		}
+	if kind == vm.FilePage && s.wasAssembled(l, at.HugeDown()) {
+		return whyAssembly
 	}
 	switch {
 	case slices.ContainsFunc(l.m.extra, func(a trace.Area) bool { return a.Contains(at) }):
@@ -206,6 +206,21 @@ func (s *simulator) simulatedOnly(l *presentLook, at mem.VirtAddr, kind vm.PageK
 		return whyPrefault
 	}
 	return whyPopulated
+}
+
+// wasAssembled reports whether the window at base, of a program of l's process, was
+// ever put together.
+func (s *simulator) wasAssembled(l *presentLook, base mem.VirtAddr) bool {
+	if l.asked && l.window == base {
+		return l.assembled
+	}
+	l.window, l.assembled, l.asked = base, false, true
+	for _, o := range l.p.Objects() {
+		if s.assembled[assembledAt{o.Image.File.Identity(), o.Bias, base}] {
+			l.assembled = true
+		}
+	}
+	return l.assembled
 }
 
 func addReason(rs []PresentReason, why string) []PresentReason {

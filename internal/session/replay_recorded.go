@@ -64,89 +64,20 @@ func withoutMappings(h trace.Header) bool {
 	})
 }
 
-// Hits is trace.Hitter's: a translation that the TLB has was looked at when a touch
-// made it, unless it was made by an exec that prefaulted, or the like.
-func (s *simulator) Hits(pid int, ts []trace.Touch, codes []trace.ErrorCode) int {
-	if !s.recording {
-		return 0
-	}
-	p, m := s.lastProc, s.lastMem
-	if s.lastPID != pid || p == nil || p.Ended() {
-		var err error
-		if p, m, err = s.process(pid); err != nil {
-			return 0
-		}
-		s.lastPID, s.lastProc, s.lastMem = pid, p, m
-	}
-	n := 0
-	for n < len(ts) && p.Hit(ts[n].Addr, ts[n].Access) && (!m.loose || m.seen.has(ts[n].Addr)) {
-		n++
-	}
-	if n > 0 {
-		s.count.ops += uint64(n)
-		m.program.Recorded.References += uint64(n)
-		m.program.Untroubled += uint64(n)
-		for i, code := range codes[:min(n, len(codes))] {
-			m.program.Recorded.add(ts[i].Access, code)
-		}
-	}
-	return n
-}
-
-// touchRecorded does an access of a recording.
+// touchRecorded does an access of a recording that is an operation of its own.
 func (s *simulator) touchRecorded(p *vm.Process, m *memory, t trace.Touch, about trace.TouchInfo) (trace.Outcome, error) {
-	prog := m.program
-	prog.Recorded.References++
+	m.program.Recorded.References++
 	if about.Code != 0 {
-		prog.Recorded.add(t.Access, about.Code)
+		m.program.Recorded.add(t.Access, about.Code)
 	}
-	if about.IP != 0 {
-		p.SetIP(about.IP)
-	}
-	dirty := s.dirty(m, t.Addr) // before: a write makes it so
-	kind, err := p.Touch(t.Addr, t.Access)
-	if err != nil && s.unmapped && s.back(p, m, t.Addr, err) {
-		kind, err = p.Touch(t.Addr, t.Access)
-	}
-	if err != nil && !about.Refused && p.RaiseStackLimit(t.Addr) { // ulimit -s is not in the trace
-		m.stack.Start = min(m.stack.Start, t.Addr.PageDown())
-		kind, err = p.Touch(t.Addr, t.Access)
-	}
-	if err != nil {
-		if m.refused == nil {
-			m.refused = newPageSet()
-		}
-		m.refused.add(t.Addr)
-		return refused(p, about, err)
-	}
-	out := trace.Outcome{Fault: trace.Fault(kind.String())}
-	s.count.touched(s, p, m, t, about.IP, kind)
-	first := m.seen.add(t.Addr)
-	if !first && t.Access != mem.Write {
-		return out, nil
-	}
-	data, _, err := p.ReadPage(t.Addr)
-	if err != nil {
+	kind, ill, err := s.visit(p, m, &t, about)
+	switch {
+	case err != nil:
 		return trace.Outcome{}, err
+	case ill != nil:
+		return *ill, nil
 	}
-	if first {
-		ok, err := s.look(p, m, t.Addr, data, dirty)
-		if err != nil {
-			return out, err
-		}
-		if !ok {
-			s.wrong(p, m, &out)
-			return out, nil
-		}
-	}
-	if t.Access == mem.Write {
-		// What was written is not known, but that something was: a frame that is
-		// somebody else's too must not change with it.
-		if _, err := p.Write(t.Addr, []byte{^data[t.Addr.PageOffset()]}); err != nil {
-			return refused(p, about, err)
-		}
-	}
-	return out, nil
+	return trace.Outcome{Fault: trace.Fault(kind.String())}, nil
 }
 
 // backing is how much memory is put under an access to what nobody mapped.

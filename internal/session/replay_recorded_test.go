@@ -68,6 +68,7 @@ func TestRecordedPages(t *testing.T) {
 		{"mapped, written, dropped", "2 mmap 0 0x1000 rw- private anon = 0x7ffff7000000\n2 touch w 0x7ffff7000000\n2 madvise 0x7ffff7000000 0x1000 dontneed = 0\n2 touch r 0x7ffff7000000", 2, ""},
 		{"mapped again", "2 mmap 0 0x1000 rw- private anon = 0x7ffff7000000\n2 touch w 0x7ffff7000000\n2 munmap 0x7ffff7000000 0x1000 = 0\n2 mmap 0 0x1000 rw- private anon = 0x7ffff7000000\n2 touch r 0x7ffff7000000", 2, ""},
 		{"a file", "2 mmap 0 0x2000 rw- private ../elf/huge-text+0x1000 = 0x7ffff7000000\n2 touch r 0x7ffff7000000\n2 touch w 0x7ffff7001000", 2, ""},
+		{"anonymous memory in the place of a file", "2 mmap 0 0x2000 r-- private ../elf/huge-text+0x1000 = 0x7ffff7000000\n2 touch r 0x7ffff7000000\n2 munmap 0x7ffff7000000 0x2000 = 0\n2 mmap 0 0x2000 rw- private anon = 0x7ffff7000000\n2 touch r 0x7ffff7000000", 2, ""},
 		{"a file that is gone", "file ../elf/nothing size=8192\n2 mmap 0 0x2000 rw- private ../elf/nothing+0 = 0x7ffff7000000\n2 touch r 0x7ffff7000000", 0, "1 ../../testdata/elf/nothing (gone)"},
 		{"a file that has changed", "file ../elf/huge-text size=8192\n2 mmap 0 0x2000 rw- private ../elf/huge-text+0 = 0x7ffff7000000\n2 touch r 0x7ffff7000000", 0, "1 ../../testdata/elf/huge-text (changed)"},
 		{"a memfd", "file /memfd:x kind=memory size=8192\n2 mmap 0 0x2000 rw- shared /memfd:x+0 = 0x7ffff7000000\n2 touch r 0x7ffff7000000", 0, "1 /memfd:x (memory)"},
@@ -332,7 +333,7 @@ func TestWrittenMeanwhile(t *testing.T) {
 	for _, changed := range []bool{false, true} {
 		rig := newRig(t, options(t))
 		sim := rig.newSimulator(trace.Header{Source: "test"}, ReplayOptions{})
-		m := &memory{recorded: newRecorded()}
+		m := newRecordedMemory()
 		m.start(nil)
 		p, err := rig.Machine.Boot(nil)
 		if err != nil {

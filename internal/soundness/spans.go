@@ -16,7 +16,7 @@ type span[T comparable] struct {
 // equal value are one run. Clone is lazy and costs nothing.
 type spans[T comparable] struct {
 	tree *btree.BTreeG[span[T]]
-	last span[T] // found last; void after a change
+	last span[T] // found or set last; void where it may have changed
 }
 
 func newSpans[T comparable]() *spans[T] {
@@ -126,34 +126,39 @@ func (m *spans[T]) clear(r mem.Range) {
 	}
 }
 
-// starts reports whether a run starts in r.
-func (m *spans[T]) starts(r mem.Range) bool {
-	s, ok := m.above(r.Start)
-	return ok && s.Start < r.End
-}
-
 // set gives all of r the value v.
 func (m *spans[T]) set(r mem.Range, v T) {
 	if r.Empty() {
 		return
 	}
 	m.last = span[T]{}
-	s, ok := m.below(r.Start)
+	before, ok := m.below(r.Start)
+	next, behind := m.above(r.Start)
+	same := behind && next.Range == r // an area whose protection changes: only its value does
 	switch {
-	case ok && s.End >= r.End && s.v == v:
+	case ok && before.End >= r.End && before.v == v:
 		return
-	case ok && s.End > r.Start, m.starts(r):
+	case same:
+	case ok && before.End > r.Start, behind && next.Start < r.End:
 		m.clear(r)
-		s, ok = m.below(r.Start)
+		before, ok = m.below(r.Start)
+		next, behind = m.above(r.End)
 	}
-	if ok && s.End == r.Start && s.v == v {
-		r.Start = s.Start // replaced below
+	if same {
+		next, behind = m.above(r.End)
 	}
-	if s, ok := m.above(r.End); ok && s.Start == r.End && s.v == v {
-		m.tree.Delete(s)
-		r.End = s.End
+	if ok && before.End == r.Start && before.v == v {
+		if same {
+			m.tree.Delete(from[T](r.Start))
+		}
+		r.Start = before.Start // replaced below
 	}
-	m.tree.ReplaceOrInsert(span[T]{r, v})
+	if behind && next.Start == r.End && next.v == v {
+		m.tree.Delete(next)
+		r.End = next.End
+	}
+	m.last = span[T]{r, v}
+	m.tree.ReplaceOrInsert(m.last)
 }
 
 // update gives every run in r another value, or none where f is false.
