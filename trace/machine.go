@@ -62,6 +62,14 @@ type HeapStarter interface {
 	StartHeap(pid int, at mem.VirtAddr)
 }
 
+// Adopter is a Machine that can be told what a fork's child has mapped: what other
+// threads of its parent mapped while the kernel copied the memory, no order of
+// operations tells.
+type Adopter interface {
+	// Adopt maps the parts of m where pid has nothing.
+	Adopt(pid int, m Mapping) error
+}
+
 // Layout is where a recording found the parts of a program after its exec.
 type Layout struct {
 	Start *Start // nil: not known

@@ -96,6 +96,12 @@ func (s *run) marker() (string, bool) {
 	return args[i+1], true
 }
 
+// adopts reports whether op, an area of a fork's child, is of memory that a call
+// mapped: not the stack, and not shared memory, of which the object is not known.
+func (s *run) adopts() bool {
+	return s.Header.Recorded() && s.op.Name == "" && (s.op.Path != "" || s.op.Flags&MapShared == 0)
+}
+
 // recordedPlace returns the address that op returned when it was recorded; 0
 // where that is not known or it failed.
 func (s *run) recordedPlace() mem.VirtAddr {

@@ -203,9 +203,13 @@ func (s *run) one() error {
 		s.Machine.File(s.path(), *op.File)
 	}
 	if op.Kind.Describes() {
-		if p := s.procs[op.PID]; p != nil {
-			s.step.PID = p.pid
-			s.step.Skipped = p.state == gone
+		p := s.procs[op.PID]
+		if p == nil {
+			return nil
+		}
+		s.step.PID, s.step.Skipped = p.pid, p.state == gone
+		if a, ok := s.Machine.(Adopter); ok && op.Kind == OpArea && op.Point == PointFork && p.state == alive && s.adopts() {
+			return a.Adopt(p.pid, Mapping{Addr: op.Addr, Len: op.Len, Prot: op.Prot, Flags: op.Flags, Path: s.path(), Offset: op.Offset})
 		}
 		return nil
 	}

@@ -46,6 +46,7 @@ var (
 	_ trace.Machine     = (*simulator)(nil)
 	_ trace.Batcher     = (*simulator)(nil)
 	_ trace.HeapStarter = (*simulator)(nil)
+	_ trace.Adopter     = (*simulator)(nil)
 )
 
 // process returns a live process, or ESRCH.
@@ -214,6 +215,44 @@ func answer(err error) error {
 		return oomKilled()
 	}
 	return err
+}
+
+// Adopt is trace.Adopter's.
+func (s *simulator) Adopt(pid int, a trace.Mapping) error {
+	p, _, err := s.process(pid)
+	if err != nil {
+		return nil // it is no more
+	}
+	next, end := a.Addr, a.Addr+mem.VirtAddr(a.Len)
+	var gaps []mem.Range
+	for v := range p.Areas() {
+		if v.End <= next {
+			continue
+		}
+		if v.Start >= end {
+			break
+		}
+		if start := v.Start.PageDown(); start > next {
+			gaps = append(gaps, mem.Range{Start: next, End: start})
+		}
+		next = mem.Range{Start: next, End: v.End}.PageAlign().End
+	}
+	if next < end {
+		gaps = append(gaps, mem.Range{Start: next, End: end})
+	}
+	for _, g := range gaps {
+		part := a
+		part.Addr, part.Len, part.Offset = g.Start, g.Len(), a.Offset+uint64(g.Start-a.Addr)
+		part.Flags |= trace.MapFixed | trace.MapNoReplace
+		if a.Path == "" {
+			part.Offset = 0
+		}
+		var no syscall.Errno
+		if _, err := s.Mmap(pid, part); err != nil && !errors.As(err, &no) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *simulator) Mmap(pid int, a trace.Mapping) (mem.VirtAddr, error) {
