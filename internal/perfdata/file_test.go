@@ -47,6 +47,12 @@ func parse(b []byte) ([]key, *File, error) {
 	return keys, f, err
 }
 
+// goldenFilter is what RecordCommand filtered by when the golden files were recorded:
+// calls that make processes, too.
+const goldenFilter = "id == 9 || id == 10 || id == 11 || id == 12 || id == 25 || id == 28 || id == 30 || id == 67 || " +
+	"id == 216 || id == 329 || id == 440 || id == 462 || id == 149 || id == 150 || id == 151 || id == 152 || id == 325 || " +
+	"id == 56 || id == 57 || id == 58 || id == 59 || id == 60 || id == 231 || id == 322 || id == 435 || id == 135 || id == 157"
+
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"plain", "compressed"} {
 		t.Run(name, func(t *testing.T) {
@@ -62,6 +68,11 @@ func TestGolden(t *testing.T) {
 			info := f.Info()
 			command := RecordCommand("/mnt/" + name + ".data")[2:]
 			info.Command[0] = "perf" // it writes where it is
+			for i, w := range command {
+				if w == perf.SyscallFilter(perf.MemorySyscalls) {
+					command[i] = goldenFilter
+				}
+			}
 			if name == "compressed" {
 				command = slices.Insert(command, 4, "-z")
 			}

@@ -440,6 +440,7 @@ static void stopped(void) {
   pid_t pid = fork();
   if (pid == 0) {
     siginfo_t si;
+    setpgid(0, 0);  // in a group that is orphaned, as of a job in the background, SIGTSTP does not stop
     raise(SIGSTOP);
     raise(SIGTSTP);
     sigwaitinfo(&set, &si);
