@@ -98,7 +98,7 @@ func TestKernel(t *testing.T) {
 	t.Log(seen)
 	for _, what := range []string{"mremap ok", "mremap EINVAL", "mremap EFAULT", "mremap ENOMEM", "moved elsewhere", "moved 3 areas",
 		"madvise ok", "madvise EINVAL", "madvise ENOMEM", "madvise EACCES", "mlock ok", "mlock ENOMEM", "munlock ok", "duplicated"} {
-		if seen[what] == 0 {
+		if seen[what] == 0 && !testing.Short() { // too few rounds to be sure
 			t.Errorf("never happened: %s", what)
 		}
 	}
@@ -231,13 +231,11 @@ func (o *oracle) mremap(t *rapid.T) {
 	if !o.sameArea(a.Old) {
 		return // Linux does not merge all that could be
 	}
-	if v, _ := o.p.areas.Find(a.Old); a.DontUnmap && v.Flags&vma.Locked != 0 &&
-		(a.New == a.Old+mem.VirtAddr(a.OldLen) || a.Old == a.New+mem.VirtAddr(a.NewLen)) {
-		return // Linux may merge both, and unlock both
-	}
 	areas := 0
-	for range o.p.areas.Overlapping(mem.Range{Start: a.Old, End: a.Old + mem.VirtAddr(a.OldLen)}) {
-		areas++
+	for v := range o.p.areas.Overlapping(mem.Range{Start: a.Old, End: a.Old + mem.VirtAddr(a.OldLen)}) {
+		if areas++; a.DontUnmap && v.Flags&vma.Locked != 0 {
+			return // it unlocks what is one VMA in Linux: more or less than here
+		}
 	}
 	flags := 0
 	for i, set := range []bool{a.MayMove, a.Fixed, a.DontUnmap} {
