@@ -53,7 +53,7 @@ func (h *Header) Lacks(what string) bool {
 // and its processes live as long as it says.
 func (h *Header) Recorded() bool { return h.Source != "" }
 
-// headerKeys are the lines of the text form, in canonical order.
+// keys returns the lines of the text form, in canonical order.
 func (h *Header) keys() []headerKey {
 	return []headerKey{
 		{"source", &h.Source}, {"tool", &h.Tool}, {"command", &h.Command}, {"host", &h.Host}, {"kernel", &h.Kernel},

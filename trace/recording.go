@@ -132,7 +132,7 @@ func parseRun(s string) (Run, error) {
 // Start is how the kernel laid out a program, as exec left it. Areas and present
 // pages follow in operations of their own.
 type Start struct {
-	Base       mem.VirtAddr // of the program's lowest page
+	Base       mem.VirtAddr // of the program's lowest page; 0: not known
 	Interp     string       // path of its interpreter; "": none
 	InterpBase mem.VirtAddr // of the interpreter's lowest page
 	SP         mem.VirtAddr // the stack pointer; above it lie arguments and environment. 0: not known

@@ -50,18 +50,11 @@ func copyOf(t *testing.T, dir, path string) string {
 // opsOf returns the operations of a trace from its exec of program on, without what
 // a perf.data cannot know: times, arguments, the stack pointer, where the heap
 // starts, what the kernel counted.
-func opsOf(t *testing.T, path, program string) (h trace.Header, ops []trace.Op) {
+func opsOf(t *testing.T, path, program string) (_ trace.Header, ops []trace.Op) {
 	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	in, err := trace.Open(path, f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if h, err = in.Header(); err != nil || h.Lost > 0 || !h.Whole {
+	in := openTraceFile(t, path)
+	h, err := in.Header()
+	if err != nil || h.Lost > 0 || !h.Whole {
 		t.Fatalf("%s: %+v, %v", path, h, err)
 	}
 	for op, err := range in.All() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -141,26 +140,30 @@ func perOp(size int64, ops int) string {
 	return strconv.FormatFloat(float64(size)/float64(max(ops, 1)), 'f', 2, 64)
 }
 
-func traceSize(t *testing.T, path string) (size int64, ops int) {
+// openTraceFile returns the trace at path, open until the test ends.
+func openTraceFile(t *testing.T, path string) trace.Source {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	in, err := trace.Open(path, f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		if _, err := in.Next(); err == io.EOF {
-			break
-		} else if err != nil {
+	return in
+}
+
+func traceSize(t *testing.T, path string) (size int64, ops int) {
+	t.Helper()
+	for _, err := range openTraceFile(t, path).All() {
+		if err != nil {
 			t.Fatal(err)
 		}
 		ops++
 	}
-	st, err := f.Stat()
+	st, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
