@@ -125,7 +125,7 @@ func (c *Converter) sample(r *perf.Record) {
 	case perf.RoleNewTask:
 		if t.forked {
 			t.forked = false
-			c.begin(t, t.child.tid, r.CloneFlags, true, c.at(r.Time))
+			c.begin(t, t.child, r.CloneFlags, true, c.at(r.Time))
 		}
 	case perf.RoleSysEnter:
 		c.entered(t, int(r.Syscall), r.Args, c.at(r.Time))
@@ -173,7 +173,7 @@ func (c *Converter) forked(r *perf.Record) {
 	if parent == nil {
 		return
 	}
-	parent.forked, parent.child = true, newborn{int(r.TaskPID), int(r.TaskTID)}
+	parent.forked, parent.child = true, int(r.TaskTID)
 	if !c.traced && !c.flags {
 		parent.forked = false
 		flags := uint64(0)
@@ -262,7 +262,7 @@ func (c *Converter) comm(r *perf.Record) {
 
 // alone makes the task that exec'ed the first of its process: the others are
 // gone, and it has taken the number of the first.
-func (c *Converter) alone(t *task) { t.num, t.proc.threads = t.proc.num, 1 }
+func (c *Converter) alone(t *task) { t.num = t.proc.num }
 
 // mapping takes an MMAP2 record: a mapping of the call that the task is in, or
 // of exec.

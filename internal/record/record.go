@@ -36,7 +36,6 @@ type Result struct {
 	tracee.Result              // of the command
 	Header        trace.Header // with all that the recording came to
 	Ops           int          // written
-	Ended         time.Duration
 }
 
 // Writer takes the operations of a recording, and at the end the header that is
@@ -143,11 +142,10 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 	}()
 	rerr := r.drain()
 	<-r.done
-	r.res.Ended = time.Duration(perf.Now() - began)
 	if r.w == nil {
 		return werr
 	}
-	return errors.Join(err, rerr, r.finish())
+	return r.finish(errors.Join(err, rerr))
 }
 
 // drain feeds the Converter until nothing comes any more.
@@ -195,9 +193,10 @@ func (r *recorder) drainEvents() error {
 	return nil
 }
 
-// finish closes what is open and writes the final header.
-func (r *recorder) finish() error {
-	err := r.conv.Close(perf.Now())
+// finish closes what is open and writes the final header, which says that the trace
+// is whole if there was no trouble until here.
+func (r *recorder) finish(trouble error) error {
+	err := errors.Join(trouble, r.conv.Close(perf.Now()))
 	h := &r.res.Header
 	h.Lost = r.conv.Lost()
 	if r.perf != nil {

@@ -12,9 +12,8 @@ import (
 
 // process is one that lives.
 type process struct {
-	num     int  // in the trace
-	threads int  // that live
-	over    bool // the last of its threads is about to end
+	num  int  // in the trace
+	over bool // the last of its threads is about to end
 
 	// Between the kernel's exec (COMM) and the moment at which all is known of
 	// the new program, what it touches waits here.
@@ -33,7 +32,7 @@ type task struct {
 	call     call // that it is in
 	injected bool // what it does is the tracer's
 	forked   bool // it called clone: a child is about to be told of
-	child    newborn
+	child    int  // its TID, as the FORK record has it
 
 	status, signal int // of its end
 	minflt, majflt uint64
@@ -53,9 +52,6 @@ type call struct {
 // maps reports whether it is one that an MMAP2 record describes.
 func (c *call) maps() bool { return c.nr == unix.SYS_MMAP || c.nr == unix.SYS_SHMAT }
 
-// newborn is a FORK record that waits for its clone flags.
-type newborn struct{ pid, tid int }
-
 // op returns an operation by t.
 func (t *task) op(kind trace.Kind, time uint64) trace.Op {
 	op := trace.Op{Time: time, PID: t.proc.num, Kind: kind}
@@ -68,7 +64,7 @@ func (t *task) op(kind trace.Kind, time uint64) trace.Op {
 // root makes the first process, and what init does for it.
 func (c *Converter) root(tid int, at uint64) *task {
 	c.last++
-	t := &task{num: c.last, proc: &process{num: c.last, threads: 1}}
+	t := &task{num: c.last, proc: &process{num: c.last}}
 	c.tasks[tid] = t
 	c.out(trace.Op{Time: at, PID: 1, Kind: trace.OpFork, Want: &trace.Answer{PID: t.num}})
 	return t
@@ -85,12 +81,11 @@ func (c *Converter) begin(parent *task, tid int, flags uint64, known bool, at ui
 	switch {
 	case flags&tracee.CloneThread != 0:
 		kind, t.proc = trace.OpThread, parent.proc
-		t.proc.threads++
 	case flags&tracee.CloneVM != 0:
 		kind = trace.OpVfork
 		fallthrough
 	default:
-		t.proc = &process{num: t.num, threads: 1}
+		t.proc = &process{num: t.num}
 	}
 	c.tasks[tid] = t
 	op := parent.op(kind, at)
@@ -119,5 +114,4 @@ func (c *Converter) end(tid int, at uint64) {
 	op := t.op(trace.OpExit, at)
 	op.Status, op.Signal, op.MinFlt, op.MajFlt = t.status, t.signal, t.minflt, t.majflt
 	c.out(op)
-	t.proc.threads--
 }
