@@ -16,7 +16,7 @@ type Mapping struct {
 	Shared bool   // MAP_SHARED
 	Off    uint64 // file offset of the first byte
 	Dev    Dev    // of the file; zero where there is none
-	Ino    uint64 // 0 where there is no file
+	Ino    uint64 // 0 where there is no file, see IsFile
 	Path   string // of the file, as the process was shown it; [heap], [stack], ... or "" without one
 }
 
@@ -25,8 +25,9 @@ type Dev struct{ Major, Minor uint32 }
 
 func (d Dev) String() string { return fmt.Sprintf("%02x:%02x", d.Major, d.Minor) }
 
-// IsFile reports whether the mapping is of a file, whatever kind of file.
-func (m Mapping) IsFile() bool { return m.Ino != 0 }
+// IsFile reports whether the mapping is of a file, whatever kind of file. The first System V
+// segment of a machine has the inode number 0.
+func (m Mapping) IsFile() bool { return m.Ino != 0 || strings.HasPrefix(m.Path, "/") }
 
 // Perms formats the permissions as maps does: r-xp, rw-s.
 func (m Mapping) Perms() string {

@@ -33,7 +33,8 @@ func TestParseMaps(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if got[0].Perms() != "r-xp" || got[1].Perms() != "rw-s" || got[0].IsFile() == got[3].IsFile() {
+	if got[0].Perms() != "r-xp" || got[1].Perms() != "rw-s" || got[0].IsFile() == got[3].IsFile() ||
+		!(Mapping{Path: "/SYSV00000000 (deleted)"}).IsFile() {
 		t.Errorf("%s, %s", got[0].Perms(), got[1].Perms())
 	}
 }

@@ -43,11 +43,15 @@ func parseMaps(text []byte) (areas []Area, lines int, err error) {
 	return areas, lines, nil
 }
 
+// ofFile reports whether a file stands behind a, or shared memory: the inode number alone
+// does not tell, since that of a System V segment is its id, of which the first is 0.
+func (a *Area) ofFile() bool { return a.Ino != 0 || strings.HasPrefix(a.Path, "/") }
+
 // continues reports whether next, of the given path as maps has it, is more of a.
 func (a *Area) continues(next *Area, path []byte) bool {
 	return a.End == next.Start && a.Prot == next.Prot && a.Shared == next.Shared && a.Ino == next.Ino &&
 		a.Major == next.Major && a.Minor == next.Minor &&
-		(a.Ino == 0 && a.Off == next.Off || a.Ino != 0 && a.Off+a.Len() == next.Off) &&
+		(!a.ofFile() && a.Off == next.Off || a.ofFile() && a.Off+a.Len() == next.Off) &&
 		(a.Path == string(path) || bytes.Contains(path, []byte(`\012`)))
 }
 

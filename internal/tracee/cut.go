@@ -69,7 +69,7 @@ func (s *Session) cutProgram(t *task) {
 	sp.areas = lines
 	var parts []mem.Range
 	for _, a := range maps {
-		if a.Ino != 0 && strings.HasPrefix(a.Path, "/") {
+		if strings.HasPrefix(a.Path, "/") {
 			parts = append(parts, a.Range)
 		}
 	}
@@ -97,7 +97,7 @@ func (s *Session) cutAgain(t *task) {
 	sp.areas, sp.cut = len(areas), nil
 	var whole []mem.Range
 	for _, a := range areas {
-		if a.Ino == 0 || !strings.HasPrefix(a.Path, "/") {
+		if !strings.HasPrefix(a.Path, "/") {
 			continue
 		}
 		sp.cut.add(a.Range)

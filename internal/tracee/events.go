@@ -260,7 +260,7 @@ type Area struct {
 	Shared       bool
 	Off          uint64 // file offset, bytes
 	Major, Minor uint32
-	Ino          uint64 // 0 where there is no file
+	Ino          uint64 // 0 where there is no file, and of the first System V segment
 	Path         string // with " (deleted)" as maps has it; [heap], [stack], ...
 }
 

@@ -70,7 +70,7 @@ func (s *Session) written(t *task, r mem.Range) (n int) {
 	if err != nil {
 		return 0
 	}
-	areas = slices.DeleteFunc(areas, func(a Area) bool { return !a.Overlaps(r) || a.Ino == 0 || a.Shared })
+	areas = slices.DeleteFunc(areas, func(a Area) bool { return !a.Overlaps(r) || !a.ofFile() || a.Shared })
 	for _, run := range s.present(t) {
 		pages := mem.Range{Start: run.Start, End: run.Start + mem.VirtAddr(run.Pages)*mem.PageSize}
 		for len(areas) > 0 && areas[0].End <= pages.Start {

@@ -78,9 +78,11 @@ func TestParseMaps(t *testing.T) {
 		"7000-8000 rw-p 00000000 00:00 0 \n" + // one with the area before
 		"8000-9000 rw-p 00000000 00:00 0   [heap]\n" +
 		"9000-a000 rw-s 00000000 00:01 9   /dev/zero (deleted)\n" +
-		"a000-b000 rw-s 00001000 00:01 10  /dev/zero (deleted)\n" // another
+		"a000-b000 rw-s 00001000 00:01 10  /dev/zero (deleted)\n" + // another
+		"b000-c000 rw-s 00000000 00:01 0   /SYSV00000000 (deleted)\n" +
+		"c000-d000 rw-s 00001000 00:01 0   /SYSV00000000 (deleted)\n" // goes on
 	got, lines, err := parseMaps([]byte(text))
-	if err != nil || lines != 9 {
+	if err != nil || lines != 11 {
 		t.Fatalf("%d lines, %v", lines, err)
 	}
 	var b strings.Builder
@@ -94,6 +96,7 @@ func TestParseMaps(t *testing.T) {
 [0x8000, 0x9000) rw- [heap]
 [0x9000, 0xa000) rw- /dev/zero (deleted)
 [0xa000, 0xb000) rw- /dev/zero (deleted)
+[0xb000, 0xd000) rw- /SYSV00000000 (deleted)
 `
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Error(d)

@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -262,6 +263,7 @@ static void shared(void) {
   reads(p, 9, 30), writes(p, 50, 3);
   p = map(PAGES, RW, MAP_PRIVATE, open("/dev/zero", O_RDWR), 0);
   reads(p, 9, 30), writes(p, 30, 3);
+  unshare(CLONE_NEWIPC);  // as root: the first segment has the number 0
   int id = shmget(IPC_PRIVATE, PAGES * PAGE, 0600);
   p = shmat(id, 0, 0);
   char *ro = shmat(id, 0, SHM_RDONLY);

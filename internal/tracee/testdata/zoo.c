@@ -90,6 +90,7 @@ static void kinds(void) {
   p = map(0, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, open("/dev/zero", O_RDWR), 0);
   fill(p);
   printf("dev-zero %ld\n", touch(p, PAGES));
+  unshare(CLONE_NEWIPC);  // as root: the first segment has the number 0
   int id = shmget(IPC_PRIVATE, PAGES * PAGE, 0600);
   p = shmat(id, 0, 0);
   shmctl(id, IPC_RMID, 0);
@@ -494,6 +495,7 @@ static void files(void) {
   map(0, PAGE, PROT_READ, MAP_SHARED, z, 0);
   map(0, PAGE, PROT_READ, MAP_PRIVATE, z, 0);
   map(0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unshare(CLONE_NEWIPC);
   int id = shmget(IPC_PRIVATE, 3 * PAGE, 0600);
   void *p = shmat(id, 0, 0);
   shmctl(id, IPC_RMID, 0);
