@@ -205,7 +205,7 @@ func TestRecordingDocs(t *testing.T) {
 	_, filter, ok := strings.Cut(string(text), "F='")
 	filter, _, ok2 := strings.Cut(filter, "'")
 	got := strings.Join(strings.Fields(filter), " ")
-	if want := perf.SyscallFilter(perf.MemorySyscalls); !ok || !ok2 || got != want {
+	if want := perf.SyscallFilter(perf.MemoryAndExit); !ok || !ok2 || got != want {
 		t.Errorf("the filter is %q, want %q", got, want)
 	}
 	words := perfdata.RecordCommand("perf.data")

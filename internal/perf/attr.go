@@ -24,6 +24,7 @@ type Attr struct {
 	ReadFormat uint64 // PERF_FORMAT_*
 	Flags      uint64 // unix.PerfBit*
 	ClockID    int32  // of the times, if Flags has PerfBitUseClockID
+	UserRegs   uint64 // which of the program's registers a sample has, by the kernel's numbers (perf_regs.h)
 }
 
 // ParseAttr returns the attributes in b, which is a struct perf_event_attr of any
@@ -40,8 +41,9 @@ func ParseAttr(b []byte) (Attr, error) {
 		ReadFormat: binary.LittleEndian.Uint64(b[32:]),
 		Flags:      binary.LittleEndian.Uint64(b[40:]),
 	}
-	const clockidAt = 92 // since PERF_ATTR_SIZE_VER3, 96 bytes
+	const userRegsAt, clockidAt = 80, 92 // since PERF_ATTR_SIZE_VER3, 96 bytes
 	if len(b) >= clockidAt+4 {
+		a.UserRegs = binary.LittleEndian.Uint64(b[userRegsAt:])
 		a.ClockID = int32(binary.LittleEndian.Uint32(b[clockidAt:]))
 	}
 	return a, nil

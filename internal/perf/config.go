@@ -39,6 +39,10 @@ type Config struct {
 	// Syscalls are the numbers of the system calls to record; none if empty.
 	Syscalls []int
 
+	// Alone: nobody follows the tasks with ptrace. With tracepoints and Syscalls there is
+	// also what it would tell: what exec put on the stack, and the signals that end tasks.
+	Alone bool
+
 	// Ring is the size of each CPU's ring in bytes, rounded up to a power of two
 	// of pages; 0 takes DefaultRing. If so much memory may not be locked it is halved until it
 	// may (RLIMIT_MEMLOCK and perf_event_mlock_kb count for users without CAP_IPC_LOCK).
@@ -46,6 +50,10 @@ type Config struct {
 
 	// Tracefs is where tracefs is mounted; if empty it is looked for.
 	Tracefs string
+
+	// Release, if set, is given the events' descriptors to close, for which the kernel takes
+	// a grace period of RCU a tracepoint (tracepoint_synchronize_unregister): 30 to 40 ms.
+	Release func(fds []int) error
 }
 
 // DefaultRing returns the size of a ring in bytes on a machine of so many CPUs: 16 MiB, which a

@@ -70,6 +70,8 @@ format:
 const exitFormat = `name: sys_exit
 ID: 442
 format:
+	field:int common_pid;	offset:4;	size:4;	signed:1;
+
 	field:long id;	offset:8;	size:8;	signed:1;
 	field:long ret;	offset:16;	size:8;	signed:1;
 `
@@ -144,7 +146,7 @@ func TestDecode(t *testing.T) {
 				Syscall: 9, Args: [6]uint64{1, 2, 3, 4, 5, 6}}},
 		"a result": {ownAttr,
 			build(KindSample, 2, 3, int32(7), int32(8), 1000, rawData(common, 9, -12)),
-			Record{Kind: KindSample, Misc: 2, Time: 1000, PID: 7, TID: 8, ID: 3, Syscall: 9, Ret: -12}},
+			Record{Kind: KindSample, Misc: 2, Time: 1000, PID: 7, TID: 8, ID: 3, Syscall: 9, Ret: -12, HostTID: 7}},
 		"a task": {ownAttr,
 			build(KindSample, 2, 4, int32(7), int32(8), 1000, rawData(common, int32(99), "0123456789abcdef", int32(0), 0x3d0f00, 0)),
 			Record{Kind: KindSample, Misc: 2, Time: 1000, PID: 7, TID: 8, ID: 4, NewPID: 99, CloneFlags: 0x3d0f00}},
@@ -299,6 +301,43 @@ func TestDecodePassesReadAndCallchain(t *testing.T) {
 	}
 }
 
+// What comes behind the raw data: the program's registers and its stack.
+func TestDecodeUserStack(t *testing.T) {
+	attr := ownAttr
+	attr.SampleType |= unix.PERF_SAMPLE_REGS_USER | unix.PERF_SAMPLE_STACK_USER
+	attr.UserRegs = 1<<3 | 1<<regSP | 1<<regIP
+	raw := rawData(common, 0x51cbf0, 0x401000, 6)
+	for label, tt := range map[string]struct {
+		fields []any
+		want   Record // its own fields
+		err    error
+	}{
+		"both":                 {[]any{2, 99, 0x7ff0, 0x401000, 16, []byte("0123456789abcdef"), 12}, Record{UserABI: ABI64, UserSP: 0x7ff0, UserIP: 0x401000, UserStack: []byte("0123456789ab")}, nil},
+		"no program":           {[]any{0, 0}, Record{}, nil},
+		"registers alone":      {[]any{1, 99, 0x7ff0, 0x401000, 0}, Record{UserABI: ABI32, UserSP: 0x7ff0, UserIP: 0x401000}, nil},
+		"more than the stack":  {[]any{0, 8, []byte("01234567"), uint64(1 << 63)}, Record{UserStack: []byte("01234567")}, nil},
+		"no registers":         {[]any{2, 99, 0x7ff0}, Record{}, ErrShort},
+		"an absurd stack":      {[]any{0, uint64(1 << 63), 0}, Record{}, ErrShort},
+		"one word too much":    {[]any{0, 16, []byte("01234567")}, Record{}, ErrShort},
+		"nobody says how much": {[]any{0, 8, []byte("01234567")}, Record{}, ErrShort},
+	} {
+		t.Run(label, func(t *testing.T) {
+			var r Record
+			err := newDecoder(t, attr).Decode(build(KindSample, 0, append([]any{1, 0, 1000, raw}, tt.fields...)...), &r)
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("%v, want %v", err, tt.err)
+			}
+			got := Record{UserABI: r.UserABI, UserSP: r.UserSP, UserIP: r.UserIP, UserStack: r.UserStack}
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if err == nil && r.Addr != 0x51cbf0 {
+				t.Errorf("the fault at %v", r.Addr)
+			}
+		})
+	}
+}
+
 func TestAddRefuses(t *testing.T) {
 	off := ownAttr
 	off.Flags = 0
@@ -409,16 +448,16 @@ func TestParseCPUs(t *testing.T) {
 }
 
 func TestParseAttr(t *testing.T) {
-	b := words(int32(2), int32(112), 190, 1, 0x487, 4, uint64(unix.PerfBitUseClockID), make([]byte, 40), int32(0), int32(1), make([]byte, 16))
+	b := words(int32(2), int32(112), 190, 1, 0x487, 4, uint64(unix.PerfBitUseClockID), make([]byte, 32), 0x180, int32(0), int32(1), make([]byte, 16))
 	got, err := ParseAttr(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Attr{Type: 2, Config: 190, Period: 1, SampleType: 0x487, ReadFormat: 4, Flags: unix.PerfBitUseClockID, ClockID: 1}
+	want := Attr{Type: 2, Config: 190, Period: 1, SampleType: 0x487, ReadFormat: 4, Flags: unix.PerfBitUseClockID, ClockID: 1, UserRegs: 0x180}
 	if got != want || len(b) != 112 {
 		t.Errorf("%+v of %d bytes, want %+v", got, len(b), want)
 	}
-	want.ClockID = 0
+	want.ClockID, want.UserRegs = 0, 0
 	if got, err := ParseAttr(b[:MinAttrSize]); err != nil || got != want {
 		t.Errorf("the first version: %+v, %v", got, err)
 	}
@@ -431,9 +470,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint64(ownAttr.SampleType), uint64(0), build(KindSample, 2, 1, int32(7), int32(8), 1000, rawData(common, 0x51cbf0, 0x401000, 6)))
 	f.Add(uint64(perfAttr.SampleType), uint64(31), build(KindMmap2, MiscMmapBuildID, make([]byte, 120)))
 	f.Add(uint64(1<<25-1), uint64(31), build(KindSample, 0, make([]byte, 200)))
+	f.Add(uint64(ownAttr.SampleType|unix.PERF_SAMPLE_REGS_USER|unix.PERF_SAMPLE_STACK_USER), uint64(0x180),
+		build(KindSample, 2, 1, int32(7), int32(8), 1000, rawData(common, 0x51cbf0, 0x401000, 6), 2, 0x7ff0, 0x401000, 8, 77, 8))
 	f.Fuzz(func(t *testing.T, sampleType, format uint64, b []byte) {
 		attr := ownAttr
-		attr.SampleType, attr.ReadFormat = sampleType|unix.PERF_SAMPLE_IDENTIFIER, format
+		attr.SampleType, attr.ReadFormat, attr.UserRegs = sampleType|unix.PERF_SAMPLE_IDENTIFIER, format, format
 		d := newDecoder(t, attr)
 		r := Record{Lost: 1}
 		err := d.Decode(b, &r)
@@ -448,7 +489,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if len(r.Raw) > len(b) || len(r.Name) > len(b) || len(r.BuildID) > 20 {
+		if len(r.Raw) > len(b) || len(r.Name) > len(b) || len(r.BuildID) > 20 || len(r.UserStack) > len(b) {
 			t.Errorf("more than there was: %+v", r)
 		}
 	})

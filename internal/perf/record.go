@@ -44,12 +44,26 @@ type Record struct {
 	FaultIP   mem.VirtAddr
 	ErrorCode uint64
 
+	// Of events that ask for them: the program's registers and its stack from SP upwards,
+	// as far as there was room. UserABI is ABINone for a task that has no program.
+	UserABI        uint64
+	UserSP, UserIP mem.VirtAddr
+	UserStack      []byte
+
 	// RoleNewTask. The number of the new task is that of the first PID
 	// namespace, not the reader's: the FORK record before it has the reader's.
 	NewPID     int32
 	CloneFlags uint64
 
-	// RoleSysEnter, RoleSysExit.
+	// RoleSignal: a signal is sent to task Target. RoleDeliver: the task that runs takes one.
+	Signal  int32
+	Target  int32        // a number of the first PID namespace, as NewPID
+	Result  int32        // 0: it was queued; ignored, or pending already
+	Handler mem.VirtAddr // of the program; 0: SIG_DFL, 1: SIG_IGN
+
+	// RoleSysEnter, RoleSysExit. HostTID is of RoleSysExit: the number of the task that runs in
+	// the first PID namespace.
+	HostTID int32
 	Syscall int64
 	Args    [6]uint64
 	Ret     int64 // as the kernel returns it: errors are -errno
@@ -79,6 +93,13 @@ type Record struct {
 	// POSTED.
 	Value any
 }
+
+// Values of Record.UserABI (PERF_SAMPLE_REGS_ABI_*).
+const (
+	ABINone = 0
+	ABI32   = 1
+	ABI64   = 2
+)
 
 // Bits of a page fault's error code (arch/x86/include/asm/trap_pf.h).
 const (

@@ -19,6 +19,8 @@ const (
 	RoleNewTask          // task:task_newtask
 	RoleSysEnter         // raw_syscalls:sys_enter
 	RoleSysExit          // raw_syscalls:sys_exit
+	RoleSignal           // signal:signal_generate
+	RoleDeliver          // signal:signal_deliver
 	RoleSideband         // the event dummy: it has no samples, and asks for the other records
 )
 
@@ -45,6 +47,8 @@ var roles = map[string]Role{
 	"task:task_newtask":            RoleNewTask,
 	"raw_syscalls:sys_enter":       RoleSysEnter,
 	"raw_syscalls:sys_exit":        RoleSysExit,
+	"signal:signal_generate":       RoleSignal,
+	"signal:signal_deliver":        RoleDeliver,
 }
 
 // slots are the names of the fields that a role needs, in the order in which
@@ -54,7 +58,9 @@ var slots = map[Role][]slotName{
 	RoleKernelFault: {{"address", 1}, {"ip", 1}, {"error_code", 1}},
 	RoleNewTask:     {{"pid", 1}, {"clone_flags", 1}},
 	RoleSysEnter:    {{"id", 1}, {"args", 6}},
-	RoleSysExit:     {{"id", 1}, {"ret", 1}},
+	RoleSysExit:     {{"id", 1}, {"ret", 1}, {"common_pid", 1}},
+	RoleSignal:      {{"sig", 1}, {"pid", 1}, {"result", 1}},
+	RoleDeliver:     {{"sig", 1}, {"sa_handler", 1}},
 }
 
 type slotName struct {
@@ -111,7 +117,11 @@ func (e *Event) payload(r *Record) error {
 			r.Args[i] = load(r.Raw, args.off+i*args.size, args.size, args.signed)
 		}
 	case RoleSysExit:
-		r.Syscall, r.Ret = int64(at(0)), int64(at(1))
+		r.Syscall, r.Ret, r.HostTID = int64(at(0)), int64(at(1)), int32(at(2))
+	case RoleSignal:
+		r.Signal, r.Target, r.Result = int32(at(0)), int32(at(1)), int32(at(2))
+	case RoleDeliver:
+		r.Signal, r.Handler = int32(at(0)), mem.VirtAddr(at(1))
 	}
 	return nil
 }

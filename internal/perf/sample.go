@@ -10,8 +10,8 @@ import (
 	"vmsim/mem"
 )
 
-// sample reads a SAMPLE up to its raw data. What comes after that (branches,
-// registers, stacks, weights) is not looked at. The order of the fields is that of
+// sample reads a SAMPLE up to the program's stack. What comes after that, and behind
+// branches, is not looked at. The order of the fields is that of
 // include/uapi/linux/perf_event.h.
 func sample(a *Attr, b []byte, r *Record) error {
 	c := cursor{b: b[HeaderSize:]}
@@ -51,7 +51,38 @@ func sample(a *Attr, b []byte, r *Record) error {
 			return err
 		}
 	}
+	if !a.Has(unix.PERF_SAMPLE_BRANCH_STACK) {
+		userState(a, &c, r)
+	}
 	return c.err
+}
+
+// Numbers of registers (arch/x86/include/uapi/asm/perf_regs.h).
+const (
+	regSP = 7
+	regIP = 8
+)
+
+// userState reads the program's registers and the top of its stack: as much as there was.
+func userState(a *Attr, c *cursor, r *Record) {
+	if a.Has(unix.PERF_SAMPLE_REGS_USER) {
+		if r.UserABI = c.u64(); r.UserABI != ABINone {
+			for regs := a.UserRegs; regs != 0; regs &= regs - 1 {
+				switch v := mem.VirtAddr(c.u64()); bits.TrailingZeros64(regs) {
+				case regSP:
+					r.UserSP = v
+				case regIP:
+					r.UserIP = v
+				}
+			}
+		}
+	}
+	if a.Has(unix.PERF_SAMPLE_STACK_USER) {
+		if size := c.u64(); size > 0 {
+			stack := c.bytes(int(min(size, maxRecord)))
+			r.UserStack = stack[:min(uint64(len(stack)), c.u64())]
+		}
+	}
 }
 
 // skipCounts passes the values of READ and the addresses of CALLCHAIN.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -18,6 +17,7 @@ import (
 type Session struct {
 	level   Level
 	missing []Missing
+	closing func(fds []int) error // Config.Release, or nil
 	dec     Decoder
 	rings   []*ring // by CPU
 	queues  []queue // of the rings
@@ -106,6 +106,7 @@ type plan struct {
 	attr   unix.PerfEventAttr
 	point  *Tracepoint
 	filter string
+	all    bool // of all tasks of the machine
 }
 
 // openLevel opens the events of one level. flags are added to the attributes of all of them.
@@ -118,7 +119,7 @@ func openLevel(cfg Config, cpus []int, level Level, flags uint64) (_ *Session, e
 	if !cfg.Now {
 		flags |= unix.PerfBitEnableOnExec | unix.PerfBitDisabled
 	}
-	s := &Session{level: level}
+	s := &Session{level: level, closing: cfg.Release}
 	defer func() {
 		if err != nil {
 			s.release()
@@ -129,6 +130,9 @@ func openLevel(cfg Config, cpus []int, level Level, flags uint64) (_ *Session, e
 		p := &plans[i]
 		p.attr.Size = unix.PERF_ATTR_SIZE_VER5
 		p.attr.Bits |= allEvents | flags
+		if p.all {
+			p.attr.Bits &^= unix.PerfBitInherit | unix.PerfBitEnableOnExec | unix.PerfBitDisabled
+		}
 		p.attr.Clockid = unix.CLOCK_MONOTONIC
 		p.attr.Sample_type |= sampleType
 		p.attr.Wakeup = uint32(size / 4)
@@ -184,6 +188,9 @@ func plansOf(cfg Config, level Level) ([]plan, error) {
 	if len(cfg.Syscalls) > 0 {
 		names = append(names, "raw_syscalls:sys_enter", "raw_syscalls:sys_exit")
 	}
+	if cfg.Alone {
+		names = append(names, "signal:signal_generate", "signal:signal_deliver")
+	}
 	for _, name := range names {
 		point, err := LoadTracepoint(dir, name)
 		if err != nil {
@@ -195,21 +202,24 @@ func plansOf(cfg Config, level Level) ([]plan, error) {
 		if strings.HasPrefix(name, "raw_syscalls:") {
 			p.filter = SyscallFilter(cfg.Syscalls)
 		}
+		p.all = name == "signal:signal_generate" // by whoever sends it
 		plans = append(plans, p)
+		if cfg.Alone && name == "raw_syscalls:sys_exit" {
+			plans = append(plans, execReturn(p))
+		}
 	}
 	return plans, nil
 }
 
-// SyscallFilter returns the filter of raw_syscalls events that lets those numbers pass.
-func SyscallFilter(numbers []int) string {
-	var b strings.Builder
-	for i, n := range numbers {
-		if i > 0 {
-			b.WriteString(" || ")
-		}
-		b.WriteString("id == " + strconv.Itoa(n))
-	}
-	return b.String()
+// execReturn is plan p of sys_exit for the returns of execve that succeed, with the new
+// program's stack pointer and what exec put there.
+func execReturn(p plan) plan {
+	const most = 65528 // a multiple of 8 below 64 KiB; the kernel takes what fits into a record
+	p.filter = execFilter
+	p.attr.Sample_type |= unix.PERF_SAMPLE_REGS_USER | unix.PERF_SAMPLE_STACK_USER
+	p.attr.Sample_regs_user = 1<<regSP | 1<<regIP
+	p.attr.Sample_stack_user = most
+	return p
 }
 
 // openEvent opens p for the process on each CPU: an event that is inherited may only have
@@ -218,10 +228,13 @@ func (s *Session) openEvent(pid int, cpus []int, p *plan, format uint64) (uint64
 	p.attr.Read_format = format
 	e, err := NewEvent("", Attr{
 		Type: p.attr.Type, Config: p.attr.Config, Period: p.attr.Sample, SampleType: p.attr.Sample_type,
-		ReadFormat: format, Flags: p.attr.Bits, ClockID: p.attr.Clockid,
+		ReadFormat: format, Flags: p.attr.Bits, ClockID: p.attr.Clockid, UserRegs: p.attr.Sample_regs_user,
 	}, p.point)
 	if err != nil {
 		return format, err
+	}
+	if p.all {
+		pid = -1
 	}
 	var ids []uint64
 	for _, cpu := range cpus {
@@ -311,12 +324,18 @@ func (s *Session) unmapRings() error {
 // release gives everything back to the kernel.
 func (s *Session) release() error {
 	first := s.unmapRings()
-	for _, o := range s.fds {
-		if err := unix.Close(o.fd); err != nil && first == nil {
-			first = err
-		}
+	fds := make([]int, len(s.fds))
+	for i, o := range s.fds {
+		fds[i] = o.fd
 	}
 	s.fds = nil
+	if s.closing == nil || s.closing(fds) != nil {
+		for _, fd := range fds {
+			if err := unix.Close(fd); err != nil && first == nil {
+				first = err
+			}
+		}
+	}
 	if s.barrier != nil {
 		s.barrier.stop()
 		s.barrier = nil

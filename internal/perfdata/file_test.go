@@ -69,7 +69,7 @@ func TestGolden(t *testing.T) {
 			command := RecordCommand("/mnt/" + name + ".data")[2:]
 			info.Command[0] = "perf" // it writes where it is
 			for i, w := range command {
-				if w == perf.SyscallFilter(perf.MemorySyscalls) {
+				if w == perf.SyscallFilter(perf.MemoryAndExit) {
 					command[i] = goldenFilter
 				}
 			}

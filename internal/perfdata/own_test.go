@@ -88,7 +88,7 @@ func session(t *testing.T, command []string) []string {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	s, err := perf.Open(perf.Config{PID: cmd.Process.Pid, Level: perf.LevelTracepoints, Syscalls: perf.MemorySyscalls})
+	s, err := perf.Open(perf.Config{PID: cmd.Process.Pid, Level: perf.LevelTracepoints, Syscalls: perf.MemoryAndExit})
 	if err != nil {
 		t.Fatal(err)
 	}

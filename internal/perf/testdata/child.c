@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,10 @@ int main(int argc, char **argv)
 			usleep(200000);
 			touch(p, 0, n);
 		}
+	} else if (!strcmp(mode, "killed")) { /* by its child */
+		if (fork() == 0)
+			return kill(getppid(), SIGTERM);
+		pause();
 	} else if (!strcmp(mode, "storm")) { /* two processes, n faults each */
 		for (int k = 0; k < 2; k++)
 			if (fork() == 0) {
