@@ -35,7 +35,8 @@ Streams, signals and exit code are the command's; one that a signal N ends gives
                        mapped files are cut into areas of one page, so that the
                        kernel cannot map the neighbours of a page. The command
                        sees it in /proc/self/maps, and that it is traced.
-  --touches faults     what faults by itself: nothing is changed, and it is faster
+  --touches faults     what faults by itself: nothing is changed, nobody is traced
+                       where perf has tracepoints, and it is faster
 
 Addresses are not randomised (--aslr leaves them), huge pages are off. Reads of
 pages that a fork inherits do not fault, so no recording has them. What else is

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"vmsim/internal/perf"
 	"vmsim/internal/tracee"
 	"vmsim/mem"
@@ -16,14 +18,13 @@ import (
 // order of their times. It is for one goroutine.
 type Converter struct {
 	queue queue
-	tasks map[int]*task // that live, by the kernel's TID
-	last  int           // number of the last task; 1 is init
+	tasks map[int]*task   // that live, by the kernel's TID
+	hosts map[int32]*task // the same by their numbers in the first PID namespace, as far as known
+	last  int             // number of the last task; 1 is init
 	files files
 	began uint64 // time 0; 0: not known yet
 
-	traced  bool // ptrace tells of execs and exits
-	stopped bool // and of calls
-
+	traced   bool // ptrace tells of execs, exits and calls
 	command  int  // PID of the command; 0 where perf alone tells
 	launched bool // it has exec'ed
 	flags    bool // perf tells of clone flags
@@ -36,12 +37,12 @@ type Converter struct {
 // keep them. began is the time that the trace calls 0, in ns of the records'
 // clock; 0 is that of the first record.
 func NewConverter(began uint64, emit func(*trace.Op) error) *Converter {
-	return &Converter{queue: queue{emit: emit}, tasks: map[int]*task{}, last: 1, began: began,
+	return &Converter{queue: queue{emit: emit}, tasks: map[int]*task{}, hosts: map[int32]*task{}, last: 1, began: began,
 		files: files{map[string]trace.FileInfo{}, map[content]string{}}, lacks: map[string]int{}}
 }
 
-// Traced says that tracee events come too, in this mode.
-func (c *Converter) Traced(mode tracee.Mode) { c.traced, c.stopped = true, mode != tracee.Light }
+// Traced says that tracee events come too.
+func (c *Converter) Traced() { c.traced = true }
 
 // CloneFlags says that a sample of task_newtask follows each FORK record. Without
 // them a vfork cannot be told from a fork.
@@ -57,6 +58,9 @@ func (c *Converter) Lost() uint64 { return c.lost }
 var missingFaults = []string{
 	"touches of pages that fault-around mapped", "reads of pages that a fork inherits: they do not fault",
 }
+
+// missingAlone is what perf alone does not tell.
+var missingAlone = []string{"execs that failed", "where the heap starts"}
 
 // Missing returns what the recording lacks, as far as the records told, a
 // sentence each.
@@ -112,6 +116,10 @@ func (c *Converter) Record(r *perf.Record) {
 
 // sample takes a sample.
 func (c *Converter) sample(r *perf.Record) {
+	if r.Event.Role == perf.RoleSignal { // by anyone
+		c.sent(r)
+		return
+	}
 	t := c.tasks[int(r.TID)]
 	if t == nil {
 		if !c.traced {
@@ -126,11 +134,17 @@ func (c *Converter) sample(r *perf.Record) {
 		if t.forked {
 			t.forked = false
 			c.begin(t, t.child, r.CloneFlags, true, c.at(r.Time))
+			c.named(c.tasks[t.child], r.NewPID)
 		}
 	case perf.RoleSysEnter:
 		c.entered(t, int(r.Syscall), r.Args, c.at(r.Time))
 	case perf.RoleSysExit:
+		if r.UserStack != nil {
+			c.returnedFromExec(t, r)
+		}
 		c.left(t, int(r.Syscall), r.Ret, c.at(r.Time))
+	case perf.RoleDeliver:
+		c.delivered(t, r)
 	}
 }
 
@@ -186,18 +200,27 @@ func (c *Converter) forked(r *perf.Record) {
 
 // entered takes the entry of a system call from perf.
 func (c *Converter) entered(t *task, nr int, args [6]uint64, at uint64) {
-	if !c.stopped {
+	switch {
+	case c.traced || t.proc.compat:
+	case nr == unix.SYS_EXIT:
+		t.exits, t.status = true, int(args[0]&0xff)
+	case nr == unix.SYS_EXIT_GROUP:
+		t.proc.exits, t.proc.over, t.proc.status = true, true, int(args[0]&0xff)
+	default:
 		c.enter(t, nr, args, at)
 	}
 }
 
 // left takes the return from a system call from perf.
 func (c *Converter) left(t *task, nr int, ret int64, at uint64) {
-	if c.stopped {
+	if c.traced {
 		return
 	}
 	if t.proc.image != nil {
 		c.ready(t.proc, at)
+	}
+	if t.proc.compat {
+		return
 	}
 	if t.call.nr == nr {
 		c.leave(t, t.call, ret, t.call.size, at)
@@ -246,23 +269,39 @@ func (c *Converter) comm(r *perf.Record) {
 		return
 	}
 	t := c.tasks[int(r.OfTID)]
-	if t == nil {
-		if c.traced {
-			return
+	if t == nil && !c.traced {
+		if t = c.leader(int(r.OfTID)); t == nil {
+			t = c.root(int(r.OfTID), c.at(r.Time))
 		}
-		t = c.root(int(r.OfTID), c.at(r.Time))
+	}
+	if t == nil {
+		return
 	}
 	c.alone(t)
 	c.drop(t)
 	t.proc.execing, t.proc.held = true, nil
 	if !c.traced {
 		t.proc.image = &image{}
+		t.proc.end = end{}
 	}
 }
 
 // alone makes the task that exec'ed the first of its process: the others are
 // gone, and it has taken the number of the first.
 func (c *Converter) alone(t *task) { t.num = t.proc.num }
+
+// leader returns the thread that has taken the number of its process's first, whose end was
+// told already; nil if there is none. perf does not say which number it had.
+func (c *Converter) leader(pid int) *task {
+	for tid, t := range c.tasks { // the other threads have ended too
+		if t.proc.pid == pid {
+			delete(c.tasks, tid)
+			c.tasks[pid] = t
+			return t
+		}
+	}
+	return nil
+}
 
 // mapping takes an MMAP2 record: a mapping of the call that the task is in, or
 // of exec.
@@ -301,6 +340,7 @@ func (c *Converter) ready(p *process, at uint64) {
 func (c *Converter) Close(time uint64) error {
 	at := c.at(time)
 	for _, tid := range slices.Sorted(maps.Keys(c.tasks)) {
+		c.lack("the ends of tasks that lived on")
 		c.drop(c.tasks[tid])
 		c.ready(c.tasks[tid].proc, at)
 	}

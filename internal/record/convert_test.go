@@ -103,7 +103,7 @@ func exec(pid, former int) *tracee.Exec {
 
 func TestTraced(t *testing.T) {
 	f := newFeed(t)
-	f.c.Traced(tracee.Complete)
+	f.c.Traced()
 	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
 	f.comm(50)
 	f.fault(50, 50, 0x400ff8, 0xffffffff81000000, perf.FaultWrite) // by exec, in the new memory: after it
@@ -211,7 +211,7 @@ func TestPerfAlone(t *testing.T) {
 		@231000 2 exit
 		@251000 4 fork = 5
 		@271000 5 touch x 0x401000 ip=0x401000 err=20`)
-	if got := f.c.Missing(); len(got) != 1 || got[0] != "programs of execs that nothing named (1)" {
+	if got := f.c.Missing(); len(got) != 2 || got[0] != "programs of execs that nothing named (1)" || got[1] != "the ends of tasks that lived on (2)" {
 		t.Errorf("missing: %q", got)
 	}
 }
@@ -220,7 +220,7 @@ func TestPerfAlone(t *testing.T) {
 // its entry.
 func TestInjected(t *testing.T) {
 	f := newFeed(t)
-	f.c.Traced(tracee.Complete)
+	f.c.Traced()
 	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
 	f.comm(50)
 	e := exec(50, 50)
@@ -257,7 +257,7 @@ func TestInjected(t *testing.T) {
 // first, and its later end is that of the process.
 func TestExecByAThread(t *testing.T) {
 	f := newFeed(t)
-	f.c.Traced(tracee.Complete)
+	f.c.Traced()
 	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
 	f.fork(50, 50, 50, 51, 0x3d0f00)
 	f.fork(50, 50, 50, 52, 0x3d0f00)
@@ -286,7 +286,7 @@ func TestExecByAThread(t *testing.T) {
 // the end of the process all the same, and the last that is told of it.
 func TestEndsTogether(t *testing.T) {
 	f := newFeed(t)
-	f.c.Traced(tracee.Complete)
+	f.c.Traced()
 	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
 	for tid := 51; tid <= 52; tid++ {
 		f.event(&tracee.NewTask{Parent: 50, Child: tid, Flags: tracee.CloneThread | tracee.CloneVM, Known: true})
@@ -309,8 +309,9 @@ func TestEndsTogether(t *testing.T) {
 // Where nothing is changed perf tells how large a segment of shared memory is.
 func TestShmat(t *testing.T) {
 	f := newFeed(t)
-	f.c.Traced(tracee.Light)
-	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
+	f.comm(50)
+	f.mmap2(50, gone, 0x400000, 0x1000, 0, 5)
+	f.leave(50, unix.SYS_EXECVE, 0)
 	f.enter(50, unix.SYS_SHMAT, 7, 0, 0)
 	f.mmap2(50, "/SYSV00000000 (deleted)", 0x7000, 0x3000, 0, 3)
 	f.leave(50, unix.SYS_SHMAT, 0x7000)
@@ -318,8 +319,11 @@ func TestShmat(t *testing.T) {
 	f.event(&tracee.Uncut{PID: 50, Reason: "a seccomp filter"})
 	f.want(`
 		@1000 1 fork = 2
-		@31000 file /SYSV00000000 kind=shared
-		@31000 2 shmat 0 0x3000 rw- /SYSV00000000 = 0x7000
-		@41000 2 note "uncut: [0x1000, 0x3000), 2 pages: enough"
-		@51000 2 note "uncut: all of the process: a seccomp filter"`)
+		@21000 file /nowhere/prog
+		@21000 2 exec /nowhere/prog base=0x400000 = 0
+		@21000 2 area exec 0x400000-0x401000 r-x private /nowhere/prog+0x0
+		@51000 file /SYSV00000000 kind=shared
+		@51000 2 shmat 0 0x3000 rw- /SYSV00000000 = 0x7000
+		@61000 2 note "uncut: [0x1000, 0x3000), 2 pages: enough"
+		@71000 2 note "uncut: all of the process: a seccomp filter"`)
 }

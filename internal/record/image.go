@@ -17,6 +17,9 @@ type image struct {
 	areas []trace.Op // of OpArea, without time and process
 	files []mapped   // in the order of their first mapping: the program, its interpreter
 	base  map[int]mem.VirtAddr
+
+	sp   mem.VirtAddr // where the stack begins; 0 where nothing tells
+	args []string
 }
 
 func (im *image) add(r *perf.Record) {
@@ -83,7 +86,7 @@ func (c *Converter) started(p *process, im *image, at uint64) {
 		c.file(&im.files[i], at)
 	}
 	op := trace.Op{Time: at, PID: p.num, Kind: trace.OpExec, Path: im.files[0].path,
-		Start: &trace.Start{Base: im.base[0]}, Want: &trace.Answer{}}
+		Start: &trace.Start{Base: im.base[0], SP: im.sp, Args: im.args}, Want: &trace.Answer{}}
 	if len(im.files) > 1 {
 		op.Start.Interp, op.Start.InterpBase = im.files[1].path, im.base[1]
 	}

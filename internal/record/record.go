@@ -75,9 +75,9 @@ type recorder struct {
 
 // ready attaches perf to the command before its exec.
 func (r *recorder) ready(pid int) error {
-	cfg := perf.Config{PID: pid, Level: r.cfg.Level}
+	cfg := perf.Config{PID: pid, Level: r.cfg.Level, Release: tracee.CloseLater}
 	if r.cfg.Touches != trace.TouchesComplete {
-		cfg.Syscalls = perf.MemorySyscalls
+		cfg.Syscalls, cfg.Alone = perf.MemoryAndExit, true
 	}
 	r.perf, r.noPerf = perf.Open(cfg)
 	if errors.Is(r.noPerf, perf.ErrNotPermitted) {
@@ -86,18 +86,20 @@ func (r *recorder) ready(pid int) error {
 	return r.noPerf
 }
 
-// choose says how ptrace follows, once it is known what perf can do: the calls come
-// from ptrace where perf does not have them.
+// choose says how ptrace follows, once it is known what perf can do: not at all if perf
+// has the calls, since each stop of a task costs more than all that it is recorded for.
 func (r *recorder) choose() tracee.Mode {
 	switch {
 	case r.cfg.Touches == trace.TouchesComplete:
 		r.mode = tracee.Complete
 	case r.perf != nil && r.perf.Level() == perf.LevelTracepoints:
-		r.mode = tracee.Light
+		r.mode = tracee.Untraced
+		r.conv.CloneFlags()
+		return r.mode
 	default:
 		r.mode = tracee.Syscalls
 	}
-	r.conv.Traced(r.mode)
+	r.conv.Traced()
 	return r.mode
 }
 
@@ -122,7 +124,7 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 		r.res.Ops++
 		return r.w.Write(op)
 	})
-	mode := tracee.Light // until it is chosen
+	mode := tracee.Untraced // until it is chosen
 	if r.cfg.Touches == trace.TouchesComplete {
 		mode = tracee.Complete
 	}
@@ -140,7 +142,7 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 		r.res.Result, err = s.Wait()
 		close(r.done)
 	}()
-	rerr := r.drain()
+	rerr := r.drain(s)
 	<-r.done
 	if r.w == nil {
 		return werr
@@ -149,10 +151,11 @@ func (r *recorder) run(open func(trace.Header) (Writer, error)) error {
 }
 
 // drain feeds the Converter until nothing comes any more.
-func (r *recorder) drain() error {
+func (r *recorder) drain(s *tracee.Session) error {
 	if r.perf == nil {
 		return r.drainEvents()
 	}
+	defer s.Left()
 	ended := false
 	for !ended {
 		select {
@@ -161,7 +164,8 @@ func (r *recorder) drain() error {
 		default:
 		}
 		switch _, err := r.perf.Read(20*time.Millisecond, r.conv.Record); {
-		case err == io.EOF: // the tracer still hears of the last one's end
+		case err == io.EOF: // all tasks have ended; a tracer still hears of the last one's end
+			s.Left()
 			<-r.done
 			ended = true
 		case err != nil:
@@ -227,7 +231,7 @@ func (r *recorder) missing() []string {
 		s = append(s, fmt.Sprintf("touches: %v", r.noPerf))
 	} else {
 		for _, m := range r.perf.Missing() {
-			if r.mode != tracee.Light && (m.What == perf.MissingSyscalls || m.What == perf.MissingCloneFlags) {
+			if r.mode != tracee.Untraced && (m.What == perf.MissingSyscalls || m.What == perf.MissingCloneFlags) {
 				continue // ptrace has them
 			}
 			s = append(s, m.What+": "+m.Why)
@@ -239,8 +243,8 @@ func (r *recorder) missing() []string {
 	default:
 		s = append(s, missingFaults...)
 	}
-	if r.mode == tracee.Light {
-		s = append(s, "execs that failed")
+	if r.mode == tracee.Untraced {
+		s = append(s, missingAlone...)
 	}
 	if all := len(r.cfg.Argv); len(bounded(r.cfg.Argv)) < all {
 		s = append(s, fmt.Sprintf("arguments of the command, all but the first: it had %d", all))

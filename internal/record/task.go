@@ -12,8 +12,11 @@ import (
 
 // process is one that lives.
 type process struct {
-	num  int  // in the trace
-	over bool // the last of its threads is about to end
+	num int // in the trace
+	pid int // the kernel's
+	end
+
+	compat bool // a 32-bit program: its calls have other numbers
 
 	// Between the kernel's exec (COMM) and the moment at which all is known of
 	// the new program, what it touches waits here.
@@ -24,17 +27,29 @@ type process struct {
 	minflt, majflt uint64 // not the program's own
 }
 
+// end is what is known of how a process ends.
+type end struct {
+	over bool // the last of its threads is about to end
+
+	// Where perf alone tells.
+	exits  bool // it called exit_group
+	status int
+	killer int // the signal that was sent to it last, if it may kill
+}
+
 // task is a thread that lives.
 type task struct {
 	num  int // in the trace: that of its process if it is the first
 	proc *process
+	host int32 // its number in Converter.hosts
 
 	call     call // that it is in
 	injected bool // what it does is the tracer's
 	forked   bool // it called clone: a child is about to be told of
 	child    int  // its TID, as the FORK record has it
 
-	status, signal int // of its end
+	exits          bool // it called exit; perf alone
+	status, signal int  // of its end
 	minflt, majflt uint64
 }
 
@@ -64,7 +79,7 @@ func (t *task) op(kind trace.Kind, time uint64) trace.Op {
 // root makes the first process, and what init does for it.
 func (c *Converter) root(tid int, at uint64) *task {
 	c.last++
-	t := &task{num: c.last, proc: &process{num: c.last}}
+	t := &task{num: c.last, proc: &process{num: c.last, pid: tid}}
 	c.tasks[tid] = t
 	c.out(trace.Op{Time: at, PID: 1, Kind: trace.OpFork, Want: &trace.Answer{PID: t.num}})
 	return t
@@ -85,7 +100,7 @@ func (c *Converter) begin(parent *task, tid int, flags uint64, known bool, at ui
 		kind = trace.OpVfork
 		fallthrough
 	default:
-		t.proc = &process{num: t.num}
+		t.proc = &process{num: t.num, pid: tid, compat: parent.proc.compat}
 	}
 	c.tasks[tid] = t
 	op := parent.op(kind, at)
@@ -102,6 +117,7 @@ func (c *Converter) end(tid int, at uint64) {
 		return
 	}
 	delete(c.tasks, tid)
+	c.unnamed(t)
 	if t.proc.over && t.num == t.proc.num { // its other threads are on their way out too
 		for _, other := range slices.Sorted(maps.Keys(c.tasks)) {
 			if c.tasks[other].proc == t.proc {
@@ -111,6 +127,9 @@ func (c *Converter) end(tid int, at uint64) {
 	}
 	c.drop(t)           // killed in a call
 	c.ready(t.proc, at) // killed in the middle of an exec
+	if !c.traced {
+		t.status, t.signal = t.ending()
+	}
 	op := t.op(trace.OpExit, at)
 	op.Status, op.Signal, op.MinFlt, op.MajFlt = t.status, t.signal, t.minflt, t.majflt
 	c.out(op)

@@ -9,9 +9,10 @@
 //
 // # Modes
 //
-//	Light     stops at fork, exec and exit only
-//	Syscalls  and at every system call: those of memory and processes are told
+//	Syscalls  stops at fork, exec, exit and every system call: those of memory and
+//	          processes are told
 //	Complete  and areas are cut, and the set of present pages is told
+//	Untraced  no stops, no events: the command is started and waited for
 //
 // # Cutting
 //

@@ -10,9 +10,9 @@ import (
 type Mode uint8
 
 const (
-	Light    Mode = iota // stops at fork, exec and exit
-	Syscalls             // and at system calls
+	Syscalls Mode = iota // stops at fork, exec and exit, and at system calls
 	Complete             // and areas are cut, and present sets taken
+	Untraced             // the command is started, and nothing told of it: others watch it, see Left
 )
 
 // Config says what to run.
@@ -25,7 +25,7 @@ type Config struct {
 
 	Stdin, Stdout, Stderr *os.File // the command gets them themselves; nil: /dev/null
 
-	// Ready is called once, on the tracer's thread, when the command's process stands
+	// Ready is called once, on the tracer's thread, when the command's process waits
 	// before its execve: events can be attached to it. An error ends the session.
 	Ready func(pid int) error
 
@@ -131,7 +131,7 @@ type Exec struct {
 	Missing string // what could not be read of /proc, and why; "" as a rule
 }
 
-// ExecFailed: execve returned. Not in mode Light.
+// ExecFailed: execve returned.
 type ExecFailed struct {
 	Time
 	TID, PID int
@@ -140,14 +140,14 @@ type ExecFailed struct {
 }
 
 // Entered: a task calls munmap or shmdt. Others may be given the addresses before the
-// call returns, so that it counts from here; the Call follows. Not in mode Light.
+// call returns, so that it counts from here; the Call follows.
 type Entered struct {
 	Time
 	TID, PID int
 	Nr       int
 }
 
-// Call: a system call of memory or processes returned. Not in mode Light. A call that
+// Call: a system call of memory or processes returned. A call that
 // does not return (exit, execve that succeeds) has an event of its own.
 type Call struct {
 	Time          // at its return

@@ -54,7 +54,7 @@ func (s *Session) newProgram(t *task, former int) {
 	}
 	e.Time = now()
 	s.tell(e)
-	if t.proc.compat && s.cfg.Mode != Light {
+	if t.proc.compat {
 		s.note(e.PID, "a 32-bit program: its calls are not told, its areas not cut")
 	}
 	if os.Geteuid() != 0 && s.setuid(t) {

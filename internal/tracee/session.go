@@ -34,6 +34,8 @@ type Session struct {
 	mu   sync.Mutex   // guards live
 	live map[int]bool // PIDs of processes that are not reaped, for signals passed on
 
+	left func() // Untraced: nothing that the command started is left
+
 	// What follows belongs to the tracer's thread.
 	begun   bool          // the command's execve succeeded
 	tasks   map[int]*task // by TID
@@ -77,6 +79,8 @@ func Start(cfg Config, sink Sink) (*Session, error) {
 	if cfg.Mode == Complete {
 		s.vdsoEntry = findVDSOCall()
 	}
+	left := make(chan struct{})
+	s.left = sync.OnceFunc(func() { close(left) })
 	started := make(chan error, 1)
 	go func() {
 		// Tracees belong to the thread. It ends with the goroutine: never unlocked.
@@ -90,7 +94,12 @@ func Start(cfg Config, sink Sink) (*Session, error) {
 		if err := release(); err != nil {
 			s.err = err
 		}
-		s.loop()
+		if s.cfg.Mode == Untraced {
+			s.await()
+			<-left
+		} else {
+			s.loop()
+		}
 		s.readErrPipe()
 		stopSignals()
 		close(s.done)
@@ -103,6 +112,10 @@ func Start(cfg Config, sink Sink) (*Session, error) {
 
 // PID returns that of the command.
 func (s *Session) PID() int { return s.pid }
+
+// Left says, in mode Untraced, that nothing of the command and of what it started is left:
+// Wait cannot know.
+func (s *Session) Left() { s.left() }
 
 // Wait returns how the command ended, when all that it started is gone too. The error
 // is the session's own.
@@ -138,14 +151,6 @@ func (s *Session) start() (release func() error, err error) {
 		s.kill()
 		return fail(fmt.Errorf("the trampoline does not answer: %w", err))
 	}
-	if err := ptrace(unix.PTRACE_SEIZE, s.pid, 0, options); err != nil {
-		s.kill()
-		return fail(fmt.Errorf("ptrace of the command: %w", err))
-	}
-	p := s.newProcess(s.pid)
-	t := &task{tid: s.pid, proc: p, space: &space{users: 1}, started: true}
-	p.threads = 1
-	s.tasks[s.pid] = t
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(s.pid); err != nil {
 			s.kill()
@@ -155,7 +160,16 @@ func (s *Session) start() (release func() error, err error) {
 	if s.cfg.Choose != nil {
 		s.cfg.Mode = s.cfg.Choose()
 	}
-	s.sink.Event(&Started{Time: now(), TID: s.pid, PID: s.pid, Root: true})
+	p := s.newProcess(s.pid)
+	if s.cfg.Mode != Untraced {
+		if err := ptrace(unix.PTRACE_SEIZE, s.pid, 0, options); err != nil {
+			s.kill()
+			return fail(fmt.Errorf("ptrace of the command: %w", err))
+		}
+		p.threads = 1
+		s.tasks[s.pid] = &task{tid: s.pid, proc: p, space: &space{users: 1}, started: true}
+		s.sink.Event(&Started{Time: now(), TID: s.pid, PID: s.pid, Root: true})
+	}
 	return func() error {
 		defer goWrite.Close()
 		_, err := goWrite.Write([]byte{1})
@@ -227,6 +241,18 @@ func (s *Session) readErrPipe() {
 		return
 	}
 	s.result.Err = fmt.Errorf("%s: %w", s.cfg.Argv[0], unix.Errno(errno))
+}
+
+// await waits for the end of a command that is not traced.
+func (s *Session) await() {
+	st, err := wait(s.pid, 0)
+	if err != nil {
+		s.err = err
+	}
+	s.result.Status, s.result.Signal, _ = statusOf(st.status)
+	s.mu.Lock()
+	delete(s.live, s.pid)
+	s.mu.Unlock()
 }
 
 // loop handles stops until no tracee is left.
@@ -351,7 +377,7 @@ func (s *Session) resume(t *task, sig unix.Signal) {
 		ptrace(unix.PTRACE_INTERRUPT, t.tid, 0, 0)
 	}
 	req := unix.PTRACE_CONT
-	if s.cfg.Mode != Light && s.begun {
+	if s.begun {
 		req = unix.PTRACE_SYSCALL
 	}
 	ptrace(req, t.tid, 0, uintptr(sig))

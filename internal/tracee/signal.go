@@ -36,7 +36,8 @@ func (s *Session) handleSignals() (stopIt func()) {
 	}
 }
 
-// pass sends sig to the command, or once it is gone to all processes that it left.
+// pass sends sig to the command, or once it is gone to all processes that it left. Of one
+// that is not traced those are not known: the session ends.
 func (s *Session) pass(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,5 +47,8 @@ func (s *Session) pass(sig syscall.Signal) {
 	}
 	for pid := range s.live {
 		unix.Kill(pid, sig)
+	}
+	if s.cfg.Mode == Untraced {
+		s.left()
 	}
 }

@@ -57,7 +57,10 @@ func TestSignalsToUs(t *testing.T) {
 		{"handled by the command", []string{"sh", "-c", "trap 'exit 9' TERM; echo on; while :; do sleep 0.01; done"}, []syscall.Signal{syscall.SIGTERM}, 9},
 		{"a daemon", []string{"sh", "-c", "setsid -f " + z + " pause; exit 6"}, []syscall.Signal{syscall.SIGTERM}, 6},
 	} {
-		for mode := range modes {
+		for _, mode := range []string{"syscalls", "complete", "untraced"} {
+			if c.name == "a daemon" && mode == "untraced" {
+				continue // nobody knows of it
+			}
 			cmd, line := driver(t, mode, c.argv...)
 			if c.name == "a daemon" {
 				time.Sleep(100 * time.Millisecond) // until its parent is reaped; else the signal goes there, and again

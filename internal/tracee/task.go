@@ -240,7 +240,7 @@ func (s *Session) exiting(t *task) {
 			e.MinFlt, e.MajFlt, e.Injected = st.minflt, st.majflt, t.proc.injected
 		}
 	}
-	if s.begun && e.LastUser && s.cfg.Mode != Light {
+	if s.begun && e.LastUser {
 		if s.cfg.Mode == Complete {
 			e.Present = sp.own(s.present(t))
 			e.Seen = e.Seen && e.Present != nil

@@ -19,7 +19,7 @@ import (
 	"vmsim/mem"
 )
 
-var modes = map[string]Mode{"light": Light, "syscalls": Syscalls, "complete": Complete}
+var modes = map[string]Mode{"syscalls": Syscalls, "complete": Complete}
 
 // What a program prints and how it ends is the same as without a tracer.
 func TestAsBare(t *testing.T) {

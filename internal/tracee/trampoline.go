@@ -34,9 +34,12 @@ func init() {
 func isTrampoline() bool { return len(os.Args) >= 6 && os.Args[1] == marker }
 
 // Trampoline executes the command of a Session where this process was started by one
-// to do so, and does not return then. It must be called first in main, and in the
-// TestMain of tests that call Start.
+// to do so, and does not return then; nor where CloseLater has started it. It must be
+// called first in main, and in the TestMain of tests that call Start or CloseLater.
 func Trampoline() {
+	if isCloser() {
+		os.Exit(0)
+	}
 	if !isTrampoline() {
 		return
 	}
