@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
+	"vmsim/internal/testchild"
 	"vmsim/mem"
 	"vmsim/trace"
 )
@@ -105,10 +104,11 @@ func BenchmarkReplayTouches(b *testing.B) {
 	b.ReportMetric(float64(alone)/float64(both), "ofdecode")
 }
 
-// BenchmarkReplayCycles: fork, exec, 31 touches and exit from a trace, against
-// posix_spawn of a real program.
+// BenchmarkReplayCycles: fork, exec, touches and exit from a trace, against posix_spawn of a
+// real program that faults in as many pages.
 func BenchmarkReplayCycles(b *testing.B) {
 	const cycles = 2000
+	host, touches := testchild.Cycle(b)
 	var buf bytes.Buffer
 	h := trace.Header{Source: "test", Touches: trace.TouchesComplete}
 	w, err := trace.NewWriter(&buf, h)
@@ -118,7 +118,7 @@ func BenchmarkReplayCycles(b *testing.B) {
 	for i := range cycles {
 		pid := i + 2
 		ops := []trace.Op{{PID: 1, Kind: trace.OpFork, Want: &trace.Answer{PID: pid}}, {PID: pid, Kind: trace.OpExec, Path: "../elf/kevlar-layout"}}
-		for j := range 30 {
+		for j := range touches - 1 {
 			ops = append(ops, trace.Op{PID: pid, Kind: trace.OpTouch, Addr: mem.VirtAddr(0x400000 + j*page)})
 		}
 		ops = append(ops, trace.Op{PID: pid, Kind: trace.OpTouch, Addr: 0x7fffffffe000, Access: mem.Write, Value: 1}, trace.Op{PID: pid, Kind: trace.OpExit})
@@ -131,12 +131,6 @@ func BenchmarkReplayCycles(b *testing.B) {
 	if err := w.Close(h); err != nil {
 		b.Fatal(err)
 	}
-	program := filepath.Join(b.TempDir(), "static-nopie")
-	if data, err := os.ReadFile("../../testdata/elf/static-nopie"); err != nil {
-		b.Fatal(err)
-	} else if err := os.WriteFile(program, data, 0o755); err != nil {
-		b.Fatal(err)
-	}
 	rig := newRig(b, options(b))
 	best, real := time.Duration(1<<62), time.Duration(1<<62)
 	for b.Loop() {
@@ -147,18 +141,11 @@ func BenchmarkReplayCycles(b *testing.B) {
 			b.Fatal(err, res.FirstCrash)
 		}
 		start = time.Now()
-		for range 20 {
-			p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			if state, err := p.Wait(); err != nil || !state.Success() {
-				b.Fatal(err, state)
-			}
-		}
+		host(20)
 		real = min(real, time.Since(start)/20)
 	}
 	b.ReportMetric(float64(best), "cycle-ns")
+	b.ReportMetric(float64(touches), "touches")
 	b.ReportMetric(float64(best)/float64(real), "ofreal")
 }
 
