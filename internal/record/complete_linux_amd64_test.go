@@ -570,27 +570,29 @@ git add .; git -c user.name=a -c user.email=a@b commit -qm first; echo more >> d
 	})
 }
 
-// go build runs from where it is: its tools and packages are too much to copy.
+// go build, with all of Go on a tmpfs.
 func TestGoBuild(t *testing.T) {
 	needsRoot(t)
-	gocmd := needs(t, "go", "golang-go")
-	dir := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module hello\n", "hello.go": "package main\n\nfunc main() { println(1) }\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	out, err := exec.Command(needs(t, "go", "golang-go"), "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv("GOFLAGS", "")
-	t.Setenv("GOTELEMETRY", "off")
+	environment(t)
+	goroot := strings.TrimSpace(string(out))
+	r := newRoot(t)
+	for _, part := range []string{"bin", "pkg", "src", "go.env", "VERSION"} {
+		r.folders(filepath.Join(goroot, part))
+	}
+	r.file("go.mod", "module hello\n")
+	for key, value := range map[string]string{"GOFLAGS": "", "GOTELEMETRY": "off", "GOROOT": goroot, "GOCACHE": "/tmp/cache", "CGO_ENABLED": "0"} {
+		t.Setenv(key, value)
+	}
 	n := 0
 	again := func() { // another source each time, so that it is compiled
 		n++
-		text := fmt.Sprintf("package main\n\nfunc main() { println(%d) }\n", n)
-		if err := os.WriteFile(filepath.Join(dir, "hello.go"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		r.file("hello.go", fmt.Sprintf("package main\n\nfunc main() { println(%d) }\n", n))
 	}
-	both(t, sound{}, again, gocmd, "build", "-C", dir, "-o", "hello", ".")
+	both(t, sound{}, again, r.command(filepath.Join(goroot, "bin", "go"), "build", "-o", "hello", ".")...)
 }
 
 // Without root the header says what is missing; streams and exit code are right, and a
