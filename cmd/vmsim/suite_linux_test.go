@@ -112,7 +112,7 @@ func TestBusyboxSuiteTrace(t *testing.T) {
 	}
 }
 
-// The suite, recorded here and now.
+// The suite, recorded here and now, on a tmpfs.
 func TestBusyboxSuiteRecorded(t *testing.T) {
 	needBusybox(t)
 	if os.Geteuid() != 0 {
@@ -121,9 +121,14 @@ func TestBusyboxSuiteRecorded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: the suite under the recorder")
 	}
-	path := filepath.Join(t.TempDir(), "suite.vmt")
-	dir := repository(t)
-	code, _, errs := vmsim(t, "record", "--quiet", "-o", path, "--", busyboxPath, "sh", filepath.Join(dir, "testdata/busybox/suite.sh"))
+	path, dir := filepath.Join(t.TempDir(), "suite.vmt"), tmpfs(t)
+	busybox := copyOf(t, dir, busyboxPath)
+	if err := os.CopyFS(filepath.Join(dir, "suite"), os.DirFS(filepath.Join(repository(t), "testdata/busybox"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BUSYBOX", busybox)
+	t.Setenv("TMPDIR", dir)
+	code, _, errs := vmsim(t, "record", "--quiet", "-o", path, "--", busybox, "sh", filepath.Join(dir, "suite/suite.sh"))
 	if code != 0 || errs != "" {
 		t.Fatalf("record: code %d, %s", code, errs)
 	}
@@ -131,7 +136,7 @@ func TestBusyboxSuiteRecorded(t *testing.T) {
 		t.Errorf("check: code %d\n%s%s", code, out, errs)
 	}
 	testSuiteReplays(t, path)
-	old, ops := traceSize(t, filepath.Join(dir, suiteTrace))
+	old, ops := traceSize(t, filepath.Join(repository(t), suiteTrace))
 	size, n := traceSize(t, path)
 	t.Logf("%d operations in %s bytes each; kept: %d in %s", n, perOp(size, n), ops, perOp(old, ops))
 }
