@@ -146,7 +146,7 @@ func presentReasons(p *printer, set string, rs []session.PresentReason) {
 // that are zero for all are left out.
 func printPrograms(p *printer, r *session.Recording) {
 	rows := report.Rows{Header: []string{"PROGRAM", "EXECS", "TOUCHES", "RECORDED", "MINOR", "MAJOR", "COW", "NONE", "HITS", "PREFAULTED",
-		"ASSEMBLED", "SHARED", "SPLIT", "CRASHED"}, Left: 1}
+		"ASSEMBLED", "SHARED", "SPLIT", "CRASHED"}, Left: 1, Rare: true}
 	add := func(name string, q *session.Program) {
 		rows.Add(name, q.Execs, int(q.Recorded.References), int(q.Recorded.Faults()), q.Simulated.Minor, q.Simulated.Major, q.Simulated.CoW,
 			int(q.Untroubled), q.CacheHits, q.Prefaulted, q.Assembled, q.Shared, q.Split, q.Crashed)
@@ -163,7 +163,6 @@ func printPrograms(p *printer, r *session.Recording) {
 	if len(rows.Rows) == 0 {
 		return
 	}
-	rows.DropZeros()
 	var b strings.Builder
 	if p.err == nil {
 		p.err = rows.Write(&b)

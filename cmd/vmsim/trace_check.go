@@ -57,7 +57,7 @@ cannot be, and 2 if a trace is damaged.`,
 }
 
 // traceCheckColumns are a row for each trace. Those of soundness.Reasons stand
-// between equal and different.
+// between equal and different, where there are such pages.
 var traceCheckColumns = []report.Column{
 	{Key: "file", Title: "TRACE", Text: true},
 	{Key: "ops", Title: "OPS"},
@@ -66,14 +66,14 @@ var traceCheckColumns = []report.Column{
 	{Key: "forks", Title: "FORKS"},
 	{Key: "pages", Title: "PAGES"},
 	{Key: "equal", Title: "EQUAL"},
-	{Key: "kernel", Title: "KERNEL"},
-	{Key: "vdso", Title: "VDSO"},
-	{Key: "device", Title: "DEVICE"},
-	{Key: "fatal", Title: "FATAL"},
-	{Key: "fault_around", Title: "FAULT-AROUND"},
-	{Key: "freed", Title: "FREED"},
-	{Key: "past_end", Title: "PAST END"},
-	{Key: "missing", Title: "MISSING"},
+	{Key: "kernel", Title: "KERNEL", Rare: true},
+	{Key: "vdso", Title: "VDSO", Rare: true},
+	{Key: "device", Title: "DEVICE", Rare: true},
+	{Key: "fatal", Title: "FATAL", Rare: true},
+	{Key: "fault_around", Title: "FAULT-AROUND", Rare: true},
+	{Key: "freed", Title: "FREED", Rare: true},
+	{Key: "past_end", Title: "PAST END", Rare: true},
+	{Key: "missing", Title: "MISSING", Rare: true},
 	{Key: "different", Title: "DIFFERENT"},
 	{Key: "areas_different", Title: "AREAS"},
 	{Key: "not_compared"},

@@ -60,6 +60,7 @@ type Column struct {
 	Key   string // csv: header
 	Title string // table, markdown: header; "" leaves the column to csv
 	Text  bool   // aligned to the left; figures go to the right
+	Rare  bool   // table, markdown: left out where it is 0 in all rows
 }
 
 // Item is one result.

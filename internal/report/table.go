@@ -13,39 +13,33 @@ import (
 // Rows is a table with its header.
 type Rows struct {
 	Header []string
-	Left   int // the first columns, aligned to the left; all others are figures
+	Left   int  // the first columns, aligned to the left; all others are figures
+	Rare   bool // columns of figures that are 0 in all rows are left out
 	Rows   [][]any
 }
 
 // Add appends a row.
 func (r *Rows) Add(cells ...any) { r.Rows = append(r.Rows, cells) }
 
-// DropZeros leaves out the columns of figures that are 0 in all rows.
-func (r *Rows) DropZeros() {
-	for c := len(r.Header) - 1; c >= r.Left; c-- {
-		if slices.ContainsFunc(r.Rows, func(row []any) bool { return row[c] != 0 }) {
-			continue
-		}
-		r.Header = slices.Delete(r.Header, c, c+1)
-		for i := range r.Rows {
-			r.Rows[i] = slices.Delete(r.Rows[i], c, c+1)
-		}
-	}
-}
-
 // Write renders r as plain text in aligned columns.
 func (r *Rows) Write(w io.Writer) error {
 	var columns []Column
 	for i, h := range r.Header {
-		columns = append(columns, Column{Title: h, Text: i < r.Left})
+		columns = append(columns, Column{Title: h, Text: i < r.Left, Rare: r.Rare && i >= r.Left})
 	}
 	_, err := fmt.Fprintln(w, render(columns, r.Rows, false, false))
 	return err
 }
 
 // render draws rows in aligned columns, or as a Markdown table. Columns without
-// a title are left out.
+// a title are left out, and rare ones that are 0 in all rows.
 func render(columns []Column, rows [][]any, markdown, color bool) string {
+	columns = slices.Clone(columns)
+	for i := range columns {
+		if columns[i].Rare && !slices.ContainsFunc(rows, func(row []any) bool { return i < len(row) && row[i] != 0 }) {
+			columns[i].Title = ""
+		}
+	}
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Options = table.OptionsNoBordersAndSeparators
