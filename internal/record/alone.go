@@ -2,7 +2,9 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -13,21 +15,21 @@ import (
 // What perf tells where nobody traces the tasks: the stack of a new program, and how
 // tasks end.
 
-// returnedFromExec takes the return of an execve that succeeded.
+// returnedFromExec takes the return of an execve that succeeded, of a 64-bit program: to a
+// 32-bit one it returns as execve of those, which has the number of munmap
+// (arch/x86/kernel/process_64.c:__set_personality_ia32).
 func (c *Converter) returnedFromExec(t *task, r *perf.Record) {
+	delete(c.hosts, t.host) // a thread that has become the first of its process
+	t.host = 0
 	c.named(t, r.HostTID)
 	im := t.proc.image
-	if t.proc.compat = r.UserABI == perf.ABI32; im == nil || r.UserABI == perf.ABINone {
+	if im == nil || r.UserABI != perf.ABI64 {
 		return
 	}
 	im.sp = r.UserSP
-	if t.proc.compat {
-		c.lack("calls of 32-bit programs")
-		return
-	}
 	args, whole := argsOf(r.UserStack, r.UserSP)
 	if im.args = bounded(args); !whole {
-		c.lack("arguments of execs, those beyond 64 KiB of the stack")
+		c.lack("arguments of execs, those that perf cannot read: beyond 64 KiB, or with --aslr behind an untouched page")
 	}
 }
 
@@ -55,21 +57,18 @@ func argsOf(stack []byte, sp mem.VirtAddr) (args []string, whole bool) {
 	return args, true
 }
 
-// named notes a task's number in the first PID namespace: signals are told with those.
+// named notes a task's number in the first PID namespace: signals are told with those. The
+// first thread's is that of the process, which still gets signals when that thread has ended.
 func (c *Converter) named(t *task, host int32) {
 	if t == nil || host <= 0 {
 		return
 	}
-	c.unnamed(t) // a thread that has become the first of its process
-	t.host = host
-	c.hosts[host] = t
-}
-
-// unnamed forgets that number.
-func (c *Converter) unnamed(t *task) {
-	if c.hosts[t.host] == t {
-		delete(c.hosts, t.host)
+	if t.num == t.proc.num {
+		t.proc.host = host
+	} else {
+		t.host = host
 	}
+	c.hosts[host] = t.proc
 }
 
 // harmless are the signals that end nobody by default (signal(7)).
@@ -78,46 +77,83 @@ var harmless = map[int32]bool{
 	int32(unix.SIGTTIN): true, int32(unix.SIGTTOU): true, int32(unix.SIGURG): true, int32(unix.SIGWINCH): true,
 }
 
-// sent takes a signal that was queued for one of the tasks.
+// Values of Record.Result of signals that are on their way (include/trace/events/signal.h).
+const (
+	queued   = 0
+	loseInfo = 4 // without its siginfo: RLIMIT_SIGPENDING
+)
+
+// sent takes a signal that somebody sends to one of the tasks.
 func (c *Converter) sent(r *perf.Record) {
-	if t := c.hosts[r.Target]; t != nil && r.Result == 0 && !harmless[r.Signal] {
-		t.proc.killer = int(r.Signal)
+	p := c.hosts[r.Target]
+	if p == nil || p.over || harmless[r.Signal] || r.Result != queued && r.Result != loseInfo {
+		return
 	}
+	p.killer = int(r.Signal)
 }
 
-// Values of Record.Handler.
-const (
-	defaultAction = 0 // SIG_DFL
-	ignored       = 1 // SIG_IGN
-)
+// defaultAction is Record.Handler of SIG_DFL.
+const defaultAction = 0
 
 // delivered takes a signal that a task gets. One that ends a process without a core dump
 // has marked all of its threads for SIGKILL when it was sent, and that is what they get
-// (kernel/signal.c:complete_signal); what is sent to it from then on is not queued.
+// (kernel/signal.c:complete_signal); what is sent to it from then on is not queued. But
+// they get it too if another thread execs.
 func (c *Converter) delivered(t *task, r *perf.Record) {
-	switch p := t.proc; {
-	case r.Handler == ignored || harmless[r.Signal]:
-	case r.Handler != defaultAction:
-		if p.killer == int(r.Signal) {
-			p.killer = 0
-		}
-	case r.Signal != int32(unix.SIGKILL):
-		p.killer, p.over = int(r.Signal), true
-		t.signal = p.killer
-	case p.killer != 0:
-		t.signal, p.over = p.killer, true
-	default: // by another thread's exit or exec
-		t.signal = int(r.Signal)
+	if r.Handler != defaultAction || harmless[r.Signal] {
+		return
 	}
+	t.killed = true
+	if r.Signal != int32(unix.SIGKILL) {
+		t.proc.killer, t.proc.over = int(r.Signal), true
+	}
+}
+
+// ended takes the end of a task that nobody traces. What a thread was killed for is known
+// when its process has ended or exec'ed; and the first thread's end is that of the
+// process, though others may still be on their way out.
+func (c *Converter) ended(t *task, at uint64) {
+	p := t.proc
+	switch first := t.num == p.num; {
+	case p.threads > 0 && (first && p.over || t.killed && !p.over):
+		p.dead = append(p.dead, t)
+	case p.threads > 0:
+		c.exit(t, at)
+	default:
+		delete(c.hosts, p.host)
+		p.dead, p.killer = append(p.dead, t), cmp.Or(p.killer, int(unix.SIGKILL))
+		c.bury(p, at)
+	}
+}
+
+// survived takes an exec, which has ended all other threads of its process, with status 0
+// (kernel/exit.c:do_group_exit). A signal that is on its way stays so.
+func (c *Converter) survived(p *process, at uint64) {
+	p.end, p.threads = end{killer: p.killer}, 1
+	for _, t := range p.dead {
+		t.killed = false
+	}
+	c.bury(p, at)
+}
+
+// bury writes the ends that waited, the first thread's last.
+func (c *Converter) bury(p *process, at uint64) {
+	slices.SortFunc(p.dead, func(a, b *task) int { return cmp.Compare(b.num, a.num) })
+	for _, t := range p.dead {
+		c.exit(t, at)
+	}
+	p.dead = nil
 }
 
 // ending returns what the status of a task says that has ended.
 func (t *task) ending() (status, signal int) {
-	switch {
-	case t.proc.exits:
-		return t.proc.status, 0
+	switch p := t.proc; {
+	case p.exits:
+		return p.status, 0
 	case t.exits:
 		return t.status, 0
+	case t.killed:
+		return 0, p.killer
 	}
-	return 0, t.signal
+	return 0, 0
 }

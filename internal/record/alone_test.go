@@ -102,7 +102,13 @@ func TestEndsAlone(t *testing.T) {
 		f.sends(unix.SIGCHLD, pid, 0)
 		f.gets(pid, pid, unix.SIGCHLD, 0)
 		f.gets(pid, pid, unix.SIGPIPE, 1)
+		f.sends(unix.SIGUSR1, pid, 4) // without its siginfo
 		f.gets(pid, pid, unix.SIGKILL, 0)
+	})
+	child(func(pid int32) { f.gets(pid, pid, unix.SIGKILL, 0) }) // by a sender that was lost
+	child(func(pid int32) {                                      // SIGKILL while it dumps core
+		f.gets(pid, pid, unix.SIGABRT, 0)
+		f.sends(unix.SIGKILL, pid, 0)
 	})
 	child(func(pid int32) { // a core dump; its sender is not of the recording
 		f.sends(unix.SIGHUP, 4711, 0)
@@ -116,18 +122,57 @@ func TestEndsAlone(t *testing.T) {
 		f.exit(pid, pid)
 		f.exit(pid, 99)
 	})
-	child(func(pid int32) { // the other thread execs, and goes on
+	child(func(pid int32) { // its first thread has ended long since
+		f.fork(pid, pid, pid, 97, 0x3d0f00)
+		f.enter(pid, unix.SYS_EXIT, 0)
+		f.exit(pid, pid)
+		f.sends(unix.SIGTERM, pid, 0)
+		f.gets(pid, 97, unix.SIGKILL, 0)
+		f.exit(pid, 97)
+	})
+	child(func(pid int32) { // its first thread ends before the other has noticed
+		f.fork(pid, pid, pid, 96, 0x3d0f00)
+		f.enter(pid, unix.SYS_EXIT_GROUP, 6)
+		f.exit(pid, pid)
+		f.fault(pid, 96, 0x7ff0, 0x400000, 7)
+		f.gets(pid, 96, unix.SIGKILL, 0)
+		f.exit(pid, 96)
+	})
+	child(func(pid int32) { // one that waits in sigwait, or for ever; another thread execs, and goes on
+		f.fork(pid, pid, pid, 95, 0x3d0f00)
 		f.fork(pid, pid, pid, 98, 0x3d0f00)
+		f.sends(unix.SIGTERM, pid, 0)
 		f.gets(pid, pid, unix.SIGKILL, 0)
 		f.exit(pid, pid)
+		f.gets(pid, 95, unix.SIGKILL, 0)
+		f.exit(pid, 95)
 		f.comm(pid)
+		f.mmap2(pid, "[stack]", 0xfffdd000, 0x21000, 0, 3)
 		f.mmap2(pid, gone, 0x400000, 0x1000, 0, 5)
-		f.execReturns(pid, pid, perf.ABI32, "prog")
-		f.enter(pid, unix.SYS_MUNMAP, 0, 1)      // execve of a 32-bit program
-		f.leave(pid, unix.SYS_MUNMAP, 0)         // and its return
+		f.leave(pid, unix.SYS_MUNMAP, 0)    // execve of a 32-bit program
+		f.enter(pid, unix.SYS_MUNMAP, 0, 1) // another, which fails
+		f.leave(pid, unix.SYS_MUNMAP, -2)
 		f.enter(pid, unix.SYS_EXIT_GROUP, 0x401) // fgetxattr
+		f.fork(pid, pid, 101, 101, 0x1200000)
+		f.comm(101)
+		f.mmap2(101, "[stack]", 0x7ffffffde000, 0x21000, 0, 3)
+		f.mmap2(101, gone, 0x400000, 0x1000, 0, 5)
+		f.execReturns(101, 101, perf.ABI64, "64")
+		f.enter(101, unix.SYS_EXIT_GROUP, 1)
+		f.exit(101, 101)
 		f.sends(unix.SIGALRM, pid, 0)
 		f.gets(pid, pid, unix.SIGKILL, 0)
+	})
+	child(func(pid int32) { // a signal overtakes an exec
+		f.sends(unix.SIGTERM, pid, 0)
+		f.comm(pid)
+		f.mmap2(pid, gone, 0x400000, 0x1000, 0, 5)
+		f.gets(pid, pid, unix.SIGKILL, 0)
+	})
+	child(f.comm)           // of another user
+	child(func(pid int32) { // one that fails when the old memory is gone
+		f.comm(pid)
+		f.gets(pid, pid, unix.SIGSEGV, 0)
 	})
 	var ends []string
 	for _, line := range f.text {
@@ -140,18 +185,34 @@ func TestEndsAlone(t *testing.T) {
 3 exit 7
 4 exit 8
 5 exit signal=15
-6 exit signal=9
-7 exit signal=11
-8/9 exit signal=9
-8 exit signal=9
+6 exit signal=10
+7 exit signal=9
+8 exit signal=6
+9 exit signal=11
+10/11 exit signal=9
 10 exit signal=9
-10 exec /nowhere/prog base=0x400000 sp=0x7fffffffe000 = 0
-10 exit signal=14`
+12 exit
+12/13 exit signal=15
+14/15 exit 6
+14 exit 6
+16/17 exit
+16 exit
+16 exec /nowhere/prog base=0x400000 = 0
+19 exec /nowhere/prog base=0x400000 sp=0x7fffffffe000 arg=64 = 0
+19 exit 1
+16 exit signal=14
+20 exec /nowhere/prog base=0x400000 = 0
+20 exit signal=15
+21 exit
+22 exit signal=11`
 	if got := strings.Join(ends, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := f.c.Missing(); len(got) != 1 || got[0] != "calls of 32-bit programs (1)" {
-		t.Errorf("missing: %q", got)
+	const missing = `calls and exit statuses of 32-bit programs (1)
+programs of execs that nothing named (1)
+programs that perf does not follow: set-user-ID, or not readable for their user (1)`
+	if got := strings.Join(f.c.Missing(), "\n"); got != missing {
+		t.Errorf("missing:\n%s\nwant\n%s", got, missing)
 	}
 	if len(f.c.hosts) != 1 || len(f.c.tasks) != 1 {
 		t.Errorf("%d tasks live, %d with another number", len(f.c.tasks), len(f.c.hosts))

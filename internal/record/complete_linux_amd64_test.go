@@ -285,6 +285,9 @@ func mustBeSound(t testing.TB, k *kept, want sound) soundness.Report {
 		t.Errorf("not sound: %d pages different, %d of areas, %d problems, %d lost; whole: %v",
 			r.Different, r.BadAreas, r.Problems, k.header.Lost, k.header.Whole)
 	}
+	if slices.ContainsFunc(k.header.Missing, func(m string) bool { return strings.HasPrefix(m, "processes that were there") }) {
+		t.Errorf("what tasks did at their end is missing: %q", k.header.Missing)
+	}
 	if k.header.Touches != trace.TouchesComplete {
 		return r
 	}
@@ -382,6 +385,7 @@ func TestMemory(t *testing.T) {
 		{"copies", sound{processes: 1}},
 		{"exits", sound{processes: 13, fatal: true}},
 		{"killed", sound{code: 137, processes: 1, fatal: true}},
+		{"signals", sound{processes: 4}},
 		{"dies-write", sound{code: 139, processes: 1}},
 		{"dies-beyond", sound{code: 135, processes: 1, excepted: map[soundness.Reason]uint64{soundness.PastEnd: 1}}},
 		{"dies-unmapped", sound{code: 139, processes: 1}},

@@ -18,9 +18,9 @@ import (
 // order of their times. It is for one goroutine.
 type Converter struct {
 	queue queue
-	tasks map[int]*task   // that live, by the kernel's TID
-	hosts map[int32]*task // the same by their numbers in the first PID namespace, as far as known
-	last  int             // number of the last task; 1 is init
+	tasks map[int]*task      // that live, by the kernel's TID
+	hosts map[int32]*process // theirs, by their numbers in the first PID namespace, as far as known
+	last  int                // number of the last task; 1 is init
 	files files
 	began uint64 // time 0; 0: not known yet
 
@@ -37,7 +37,7 @@ type Converter struct {
 // keep them. began is the time that the trace calls 0, in ns of the records'
 // clock; 0 is that of the first record.
 func NewConverter(began uint64, emit func(*trace.Op) error) *Converter {
-	return &Converter{queue: queue{emit: emit}, tasks: map[int]*task{}, hosts: map[int32]*task{}, last: 1, began: began,
+	return &Converter{queue: queue{emit: emit}, tasks: map[int]*task{}, hosts: map[int32]*process{}, last: 1, began: began,
 		files: files{map[string]trace.FileInfo{}, map[content]string{}}, lacks: map[string]int{}}
 }
 
@@ -282,7 +282,7 @@ func (c *Converter) comm(r *perf.Record) {
 	t.proc.execing, t.proc.held = true, nil
 	if !c.traced {
 		t.proc.image = &image{}
-		t.proc.end = end{}
+		c.survived(t.proc, c.at(r.Time))
 	}
 }
 
@@ -326,6 +326,9 @@ func (c *Converter) ready(p *process, at uint64) {
 	}
 	p.execing = false
 	if p.image != nil {
+		if p.compat = p.image.compat(); p.compat {
+			c.lack("calls and exit statuses of 32-bit programs")
+		}
 		c.started(p, p.image, at)
 		p.image = nil
 	}
@@ -343,6 +346,7 @@ func (c *Converter) Close(time uint64) error {
 		c.lack("the ends of tasks that lived on")
 		c.drop(c.tasks[tid])
 		c.ready(c.tasks[tid].proc, at)
+		c.bury(c.tasks[tid].proc, at)
 	}
 	return c.queue.err
 }

@@ -76,6 +76,11 @@ func (im *image) file(f mapped, at mem.VirtAddr) {
 	im.files = append(im.files, f)
 }
 
+// compat reports whether it is a 32-bit program: its stack ends below 4 GiB.
+func (im *image) compat() bool {
+	return slices.ContainsFunc(im.areas, func(a trace.Op) bool { return a.Name == "[stack]" && a.Addr < 1<<32 })
+}
+
 // started writes the exec of an image that perf told of.
 func (c *Converter) started(p *process, im *image, at uint64) {
 	if len(im.files) == 0 {

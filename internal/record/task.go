@@ -12,9 +12,13 @@ import (
 
 // process is one that lives.
 type process struct {
-	num int // in the trace
-	pid int // the kernel's
+	num  int   // in the trace
+	pid  int   // the kernel's
+	host int32 // in Converter.hosts
 	end
+
+	threads int     // that live
+	dead    []*task // perf alone: ended threads whose exits are yet to be written
 
 	compat bool // a 32-bit program: its calls have other numbers
 
@@ -41,14 +45,14 @@ type end struct {
 type task struct {
 	num  int // in the trace: that of its process if it is the first
 	proc *process
-	host int32 // its number in Converter.hosts
+	host int32 // in Converter.hosts, if it is not the first
 
 	call     call // that it is in
 	injected bool // what it does is the tracer's
 	forked   bool // it called clone: a child is about to be told of
 	child    int  // its TID, as the FORK record has it
 
-	exits          bool // it called exit; perf alone
+	exits, killed  bool // it called exit, it got a deadly signal; perf alone
 	status, signal int  // of its end
 	minflt, majflt uint64
 }
@@ -79,7 +83,7 @@ func (t *task) op(kind trace.Kind, time uint64) trace.Op {
 // root makes the first process, and what init does for it.
 func (c *Converter) root(tid int, at uint64) *task {
 	c.last++
-	t := &task{num: c.last, proc: &process{num: c.last, pid: tid}}
+	t := &task{num: c.last, proc: &process{num: c.last, pid: tid, threads: 1}}
 	c.tasks[tid] = t
 	c.out(trace.Op{Time: at, PID: 1, Kind: trace.OpFork, Want: &trace.Answer{PID: t.num}})
 	return t
@@ -96,11 +100,12 @@ func (c *Converter) begin(parent *task, tid int, flags uint64, known bool, at ui
 	switch {
 	case flags&tracee.CloneThread != 0:
 		kind, t.proc = trace.OpThread, parent.proc
+		t.proc.threads++
 	case flags&tracee.CloneVM != 0:
 		kind = trace.OpVfork
 		fallthrough
 	default:
-		t.proc = &process{num: t.num, pid: tid, compat: parent.proc.compat}
+		t.proc = &process{num: t.num, pid: tid, threads: 1, compat: parent.proc.compat}
 	}
 	c.tasks[tid] = t
 	op := parent.op(kind, at)
@@ -110,23 +115,38 @@ func (c *Converter) begin(parent *task, tid int, flags uint64, known bool, at ui
 	c.out(op)
 }
 
-// end writes the exit of the task tid.
+// end takes the exit of the task tid.
 func (c *Converter) end(tid int, at uint64) {
 	t := c.tasks[tid]
 	if t == nil {
 		return
 	}
 	delete(c.tasks, tid)
-	c.unnamed(t)
-	if t.proc.over && t.num == t.proc.num { // its other threads are on their way out too
+	delete(c.hosts, t.host)
+	t.proc.threads--
+	if c.traced && t.proc.over && t.num == t.proc.num { // its other threads are on their way out too
 		for _, other := range slices.Sorted(maps.Keys(c.tasks)) {
 			if c.tasks[other].proc == t.proc {
 				c.end(other, at)
 			}
 		}
 	}
-	c.drop(t)           // killed in a call
+	c.drop(t) // killed in a call
+	if im := t.proc.image; im != nil && len(im.files) == 0 && !t.killed {
+		// It lives, unseen (fs/exec.c:begin_new_exec calls perf_event_exit_task).
+		c.lack("programs that perf does not follow: set-user-ID, or not readable for their user")
+		t.proc.execing, t.proc.image = false, nil
+	}
 	c.ready(t.proc, at) // killed in the middle of an exec
+	if c.traced {
+		c.exit(t, at)
+	} else {
+		c.ended(t, at)
+	}
+}
+
+// exit writes the exit of a task.
+func (c *Converter) exit(t *task, at uint64) {
 	if !c.traced {
 		t.status, t.signal = t.ending()
 	}

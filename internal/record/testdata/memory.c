@@ -617,6 +617,47 @@ static void ends(void) {
   for (int i = 0; i < 12; i++) child(ended, 0);
 }
 
+// waited: a signal that nobody was killed by, and then threads that an exec kills.
+static void waited(char *self) {
+  sigset_t set;
+  int sig;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigprocmask(SIG_BLOCK, &set, 0);
+  kill(getpid(), SIGTERM);
+  sigwait(&set, &sig);
+  threadexec(self);
+}
+
+static void *kills(void *thread) {
+  pthread_join(*(pthread_t *)thread, 0);
+  usleep(10000);
+  kill(getpid(), SIGTERM);
+  return spins(0);
+}
+
+// headless: a signal for a process whose first thread has ended.
+static void headless(char *arg) {
+  static pthread_t self;
+  pthread_t t;
+  self = pthread_self();
+  pthread_create(&t, 0, kills, &self);
+  pthread_exit(0);
+}
+
+// crowded: a signal for which there is no room.
+static void crowded(char *arg) {
+  struct rlimit none = {0, 0};
+  setrlimit(RLIMIT_SIGPENDING, &none);
+  raise(SIGUSR1);
+}
+
+static void signals(char *self) {
+  child(waited, self);
+  child(headless, 0);
+  child(crowded, 0);
+}
+
 int main(int argc, char **argv) {
   if (argc < 3) return 98;
   const char *mode = argv[1];
@@ -646,6 +687,7 @@ int main(int argc, char **argv) {
   else if (!strncmp(mode, "dies-", 5)) dies(mode + 5);
   else if (!strcmp(mode, "exits")) ends();
   else if (!strcmp(mode, "killed")) killed(SIGKILL);
+  else if (!strcmp(mode, "signals")) signals(argv[0]);
   else if (strcmp(mode, "nothing")) return 98;
   return 0;
 }
