@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"vmsim/mem"
 )
@@ -32,8 +33,11 @@ type blockDecoder struct {
 	ops     cursor
 	heads   []byte // columns, what is left
 	addrs   []byte // with behindColumn bytes more, so that any address can be loaded whole
+	siteIPs cursor
+	sites   []site // that were met
 	ips     cursor
 	codes   cursor
+	code    [3]ErrorCode // the last of a run's touches, by access
 	times   []byte
 	highs   []byte
 	wides   cursor
@@ -53,11 +57,11 @@ var errColumns = errors.New("the columns of a block do not fit together")
 // behind its end.
 func (d *blockDecoder) load(info Block, cols *[nColumns][]byte) error {
 	*d = blockDecoder{info: info, next: info.First, strings: d.strings[:0], tasks: d.tasks[:0], states: d.states[:0],
-		unit: 1}
+		sites: d.sites[:0], unit: 1}
 	if err := d.loadTables(cols[colStrings], cols[colTasks]); err != nil {
 		return err
 	}
-	d.ops, d.ips = cursor{b: cols[colOps]}, cursor{b: cols[colIPs]}
+	d.ops, d.siteIPs, d.ips = cursor{b: cols[colOps]}, cursor{b: cols[colSites]}, cursor{b: cols[colIPs]}
 	d.codes, d.wides = cursor{b: cols[colCodes]}, cursor{b: cols[colWides]}
 	d.heads, d.times, d.highs = cols[colHeads], cols[colTimes], cols[colHighs]
 	d.addrs = cols[colAddrs]
@@ -120,7 +124,7 @@ func (d *blockDecoder) nextTime() uint64 {
 
 // failed reports whether anything that was read cannot be.
 func (d *blockDecoder) failed() bool {
-	return d.ops.failed || d.ips.failed || d.codes.failed || d.wides.failed
+	return d.ops.failed || d.siteIPs.failed || d.ips.failed || d.codes.failed || d.wides.failed
 }
 
 // more reports whether operations are left. At the end all columns must be.
@@ -128,7 +132,7 @@ func (d *blockDecoder) more() (bool, error) {
 	if d.next < d.info.First+d.info.Ops {
 		return true, nil
 	}
-	left := len(d.ops.b) + len(d.heads) + len(d.ips.b) + len(d.codes.b) + len(d.times) + len(d.wides.b)
+	left := len(d.ops.b) + len(d.heads) + len(d.siteIPs.b) + len(d.ips.b) + len(d.codes.b) + len(d.times) + len(d.wides.b)
 	if d.run > 0 || left > 0 || len(d.addrs) > behindColumn {
 		return false, errColumns
 	}
@@ -206,17 +210,14 @@ func (d *blockDecoder) startRun(tag byte) error {
 func (d *blockDecoder) one(op *Op) error {
 	t := &d.tasks[d.runTask]
 	var touch [1]Touch
-	if err := d.addresses(touch[:]); err != nil {
+	var ip [1]mem.VirtAddr
+	if err := d.addresses(touch[:], ip[:]); err != nil {
 		return err
 	}
-	head := d.heads[0]
 	op.PID, op.TID, op.Kind = t.pid, t.tid, OpTouch
-	op.Access, op.Addr, op.Value = touch[0].Access, touch[0].Addr, touch[0].Value
-	if d.runFlags&runIPs != 0 {
-		op.IP = d.ip(head, op.Addr)
-	}
+	op.Access, op.Addr, op.Value, op.IP = touch[0].Access, touch[0].Addr, touch[0].Value, ip[0]
 	if d.runFlags&runCodes != 0 {
-		op.Code = d.code()
+		op.Code = d.nextCode(op.Access)
 	}
 	if d.runFlags&runTimes != 0 {
 		op.Time = d.nextTime()
@@ -224,7 +225,6 @@ func (d *blockDecoder) one(op *Op) error {
 	if d.failed() {
 		return errColumns
 	}
-	d.heads = d.heads[1:]
 	d.next++
 	d.run--
 	op.Line = lineOf(d.next)
@@ -237,17 +237,15 @@ func (d *blockDecoder) touches(dst *Touches) error {
 	n := int(min(d.run, uint64(cap(dst.Touch))))
 	*dst = Touches{PID: t.pid, TID: t.tid, First: d.next, Touch: dst.Touch[:n],
 		Times: dst.Times[:0], IPs: dst.IPs[:0], Codes: dst.Codes[:0]}
-	if err := d.addresses(dst.Touch); err != nil {
+	if d.runFlags&runIPs != 0 {
+		dst.IPs = slices.Grow(dst.IPs, n)[:n]
+	}
+	if err := d.addresses(dst.Touch, dst.IPs); err != nil {
 		return err
 	}
-	if d.runFlags&runIPs != 0 {
-		for i, head := range d.heads[:n] {
-			dst.IPs = append(dst.IPs, d.ip(head, dst.Touch[i].Addr))
-		}
-	}
 	if d.runFlags&runCodes != 0 {
-		for range n {
-			dst.Codes = append(dst.Codes, d.code())
+		for i := range dst.Touch {
+			dst.Codes = append(dst.Codes, d.nextCode(dst.Touch[i].Access))
 		}
 	}
 	if d.runFlags&runTimes != 0 {
@@ -258,75 +256,132 @@ func (d *blockDecoder) touches(dst *Touches) error {
 	if d.failed() {
 		return errColumns
 	}
-	d.heads = d.heads[n:]
 	d.next += uint64(n)
 	d.run -= uint64(n)
 	return nil
 }
 
-func (d *blockDecoder) ip(head byte, addr mem.VirtAddr) mem.VirtAddr {
-	s := &d.states[d.runTask]
-	if head&headFetch != 0 {
-		s.ip = uint64(addr)
-	} else {
-		s.ip += uint64(unzigzag(d.ips.uvarint()))
-	}
-	if s.ip == 0 {
-		d.ips.fail() // it would be "not known"
-	}
-	return mem.VirtAddr(s.ip)
+// nextCode reads the code of a touch.
+func (d *blockDecoder) nextCode(a mem.Access) ErrorCode {
+	d.code[a] ^= ErrorCode(d.codes.upTo(uint64(maxCode)))
+	return d.code[a] | CodeKnown
 }
 
-func (d *blockDecoder) code() ErrorCode { return ErrorCode(d.codes.upTo(uint64(maxCode))) | CodeKnown }
+// nextSite reads of which site a touch is.
+func (d *blockDecoder) nextSite() *site {
+	n := d.ips.uvarint()
+	if n > uint64(len(d.sites)) {
+		d.ips.fail()
+		n = 0
+	}
+	if n > 0 {
+		return &d.sites[n-1]
+	}
+	ip := uint64(unzigzag(d.siteIPs.uvarint()))
+	if i := len(d.sites); i > 0 {
+		ip += d.sites[i-1].ip
+	}
+	if ip == 0 {
+		d.siteIPs.fail() // it would be "not known"
+	}
+	d.sites = append(d.sites, site{ip: ip})
+	return &d.sites[len(d.sites)-1]
+}
 
-// sizeMasks cut a word to so many bytes.
-var sizeMasks = [16]uint64{0, 1<<8 - 1, 1<<16 - 1, 1<<24 - 1, 1<<32 - 1, 1<<40 - 1, 1<<48 - 1, 1<<56 - 1, 1<<64 - 1}
+// headWrong marks a byte that cannot be a head.
+const headWrong = 1
 
-// headSizes are the bytes of the address behind each head; 0x80 for a head that
-// cannot be.
-var headSizes = func() (sizes [256]byte) {
-	for head := range sizes {
-		size := head >> headSizeFrom & headSize
-		if sizes[head] = byte(size); head&headUnused != 0 || head&headAccess > int(mem.Exec) || size > 8 {
-			sizes[head] = 0x80
+// headInfo is what each byte says as a head.
+var headInfo = func() (all [256]struct {
+	mask   uint64 // cuts a word to the bytes of the address
+	size   int    // bytes of the address
+	access mem.Access
+	value  byte // of a write
+	flags  byte // headFetch, headSite, headWrong
+}) {
+	for head := range all {
+		h := &all[head]
+		h.access = mem.Access(head & headAccess)
+		h.size = head >> headSizeFrom & headSize
+		h.flags = byte(head & (headFetch | headSite))
+		if h.access > mem.Exec || h.size > behindColumn || h.flags == headFetch|headSite {
+			h.access, h.size, h.flags = 0, 0, headWrong
+		}
+		h.mask = 1<<(8*h.size) - 1
+		if h.access == mem.Write {
+			h.value = DefaultValue
 		}
 	}
-	return sizes
+	return all
 }()
 
-// addresses takes access and address of the next touches of the run under way,
-// of which there must be len(dst). Heads stay where they are. This is the loop
-// that decoding spends its time in: no branch in it depends on what it reads, and
-// nothing waits for more than the sum of the sizes.
-func (d *blockDecoder) addresses(dst []Touch) error {
+// addresses takes access and address of the next touches of the run under way, of
+// which there must be len(dst), and their IPs where it has some. This is the loop that
+// decoding spends its time in: no branch in it depends on what it reads, and nothing
+// waits for more than the sum of the sizes.
+func (d *blockDecoder) addresses(dst []Touch, ips []mem.VirtAddr) error {
+	if d.runFlags&runIPs != 0 {
+		return d.addressesAndIPs(dst, ips)
+	}
 	heads, addrs := d.heads[:len(dst)], d.addrs
 	s := &d.states[d.runTask]
-	fetch, data := s.fetch, s.data
-	never := byte(0) // bits of a head
-	if d.runFlags&runIPs == 0 {
-		never = headFetch
-	}
-	wrong := byte(0)
+	last := s.last // a copy: dst cannot be part of it
+	at, seen := 0, byte(0)
 	for i, head := range heads {
-		if len(addrs) < behindColumn {
+		rest := addrs[at:]
+		if len(rest) < behindColumn {
 			return errColumns
 		}
-		size := headSizes[head]
-		wrong |= head&never | size&0x80
-		size &= headSize
-		delta := uint64(unzigzag(binary.LittleEndian.Uint64(addrs) & sizeMasks[size]))
-		addrs = addrs[min(int(size), behindColumn):]
-		isFetch := -uint64(head >> 1 & 1) // all ones for mem.Exec
-		fetch += delta & isFetch
-		data += delta &^ isFetch
-		t := &dst[i]
-		t.Access, t.Value = mem.Access(head&headAccess), head&1*DefaultValue // 1 is mem.Write
-		t.Addr = mem.VirtAddr(data ^ (data^fetch)&isFetch)
+		h := &headInfo[head]
+		seen |= h.flags
+		at += h.size
+		l := &last[head>>1&1]
+		*l += uint64(unzigzag(binary.LittleEndian.Uint64(rest) & h.mask))
+		dst[i] = Touch{h.access, mem.VirtAddr(*l), h.value}
 	}
-	if len(addrs) < behindColumn || wrong != 0 {
+	if len(addrs)-at < behindColumn || seen != 0 {
 		return errColumns
 	}
-	d.addrs = addrs
-	s.fetch, s.data = fetch, data
+	d.heads, d.addrs = d.heads[len(dst):], addrs[at:]
+	s.last = last
+	return nil
+}
+
+// addressesAndIPs is addresses for a run with IPs.
+func (d *blockDecoder) addressesAndIPs(dst []Touch, ips []mem.VirtAddr) error {
+	heads, addrs := d.heads[:len(dst)], d.addrs
+	s := &d.states[d.runTask]
+	at, seen := 0, byte(0)
+	for i, head := range heads {
+		rest := addrs[at:]
+		if len(rest) < behindColumn {
+			return errColumns
+		}
+		h := &headInfo[head]
+		seen |= h.flags
+		at += h.size
+		delta := uint64(unzigzag(binary.LittleEndian.Uint64(rest) & h.mask))
+		last := &s.last[head>>1&1]
+		addr := *last + delta
+		if head&headFetch != 0 {
+			if addr == 0 {
+				seen |= headWrong // its IP would be "not known"
+			}
+			ips[i] = mem.VirtAddr(addr)
+		} else {
+			site := d.nextSite()
+			if head&headSite != 0 {
+				addr = site.last + delta
+			}
+			site.last = addr
+			ips[i] = mem.VirtAddr(site.ip)
+		}
+		*last = addr
+		dst[i] = Touch{h.access, mem.VirtAddr(addr), h.value}
+	}
+	if len(addrs)-at < behindColumn || seen&headWrong != 0 {
+		return errColumns
+	}
+	d.heads, d.addrs = d.heads[len(dst):], addrs[at:]
 	return nil
 }

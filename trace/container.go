@@ -26,7 +26,7 @@ import (
 const ContainerMagic = "\x89VMT\r\n\x1a\n"
 
 // ContainerVersion is the version of the binary form that is written and read.
-const ContainerVersion = 1
+const ContainerVersion = 2
 
 // Bounds of the binary form. A reader refuses what is larger before it allocates.
 const (
@@ -34,7 +34,7 @@ const (
 	maxBlockOps  = 1 << 20
 	maxHeader    = 1 << 20  // bytes of the header's JSON
 	blockOps     = 64 << 10 // operations after which a writer ends a block
-	blockBytes   = 256 << 10
+	blockBytes   = 512 << 10
 	indexBytes   = 256 << 10 // after which a writer ends an INDX frame
 	prologueSize = len(ContainerMagic) + 4
 	frameSize    = 16

@@ -14,6 +14,8 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"vmsim/mem"
 )
 
 // small is a recording of every kind of operation, in three blocks.
@@ -237,6 +239,10 @@ func TestFlippedBits(t *testing.T) {
 				if len(got) != least || least > 0 && !cmp.Equal(noLines(got), ops[:least]) {
 					t.Fatalf("byte %d, bit %d: %d operations by the index, want %d", i, bit, len(got), least)
 				}
+				var d *DamageError
+				if !errors.As(err, &d) || d.Ops != uint64(least) {
+					t.Fatalf("byte %d, bit %d: behind %d operations by the index: %v", i, bit, least, err)
+				}
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), "bad.vmt: ") {
 				t.Fatalf("byte %d, bit %d: by the index: %v", i, bit, err)
@@ -265,14 +271,14 @@ func TestWrongFiles(t *testing.T) {
 		b = binary.LittleEndian.AppendUint32(b, 0)
 		return binary.LittleEndian.AppendUint32(b, checksum(b))
 	}
-	version := edit(func(b []byte) { b[8] = 2 })
+	version := edit(func(b []byte) { b[8] = 1 })
 	for _, c := range []struct {
 		name string
 		data []byte
 		ops  int
 		want string
 	}{
-		{"another version", version, 0, "x.vmt: version 2 of the format is unknown: this program reads 1"},
+		{"another version", version, 0, "x.vmt: version 1 of the format is unknown: this program reads 2"},
 		{"no header", join(data[:prologueSize], frame(0), end), 0, "x.vmt: damaged at byte 12, behind 0 operations: the HEAD frame is missing"},
 		{"a block missing", join(start, frame(0), frame(2), end), 7,
 			fmt.Sprintf("x.vmt: damaged at byte %d, behind 7 operations: its first operation is number 20, not 7: a block is missing or comes twice", blocks[1].Offset)},
@@ -417,14 +423,22 @@ func TestWrongColumns(t *testing.T) {
 		{"a process too few", func(_ *blockEncoder, b *Block) { b.PIDs = []int{3} }, "process 2 is none that the block says it has"},
 		{"a child too few", func(_ *blockEncoder, b *Block) { b.PIDs = []int{2} }, "process 3 is none that the block says it has"},
 		{"a head too many", func(e *blockEncoder, _ *Block) { e.cols[colHeads] = append(e.cols[colHeads], 0) }, misfit},
-		{"an unknown bit in a head", func(e *blockEncoder, _ *Block) { e.cols[colHeads][0] |= headUnused }, misfit},
+		{"a fetch at a site", func(e *blockEncoder, _ *Block) { e.cols[colHeads][0] |= headFetch | headSite }, misfit},
 		{"an unknown access", func(e *blockEncoder, _ *Block) { e.cols[colHeads][0] |= 3 }, misfit},
 		{"a long address", func(e *blockEncoder, _ *Block) { e.cols[colHeads][0] |= headSize << headSizeFrom }, misfit},
 		{"an address too many", func(e *blockEncoder, _ *Block) { e.cols[colAddrs] = append(e.cols[colAddrs], 0) }, misfit},
 		{"an address too few", func(e *blockEncoder, _ *Block) { e.cols[colAddrs] = e.cols[colAddrs][:1] }, misfit},
 		{"an ip too many", func(e *blockEncoder, _ *Block) { e.cols[colIPs] = append(e.cols[colIPs], 0) }, misfit},
-		{"an ip of 0", func(e *blockEncoder, _ *Block) { e.cols[colIPs] = []byte{0, 2} }, misfit},
-		{"a code too few", func(e *blockEncoder, _ *Block) { e.cols[colCodes] = e.cols[colCodes][1:] }, misfit},
+		{"an unknown site", func(e *blockEncoder, _ *Block) { e.cols[colIPs] = []byte{0, 2} }, misfit},
+		{"a site too many", func(e *blockEncoder, _ *Block) { e.cols[colSites] = append(e.cols[colSites], 8) }, misfit},
+		{"a site too few", func(e *blockEncoder, _ *Block) { e.cols[colSites] = e.cols[colSites][:len(e.cols[colSites])-1] }, misfit},
+		{"a site at 0", func(e *blockEncoder, _ *Block) { e.cols[colSites] = []byte{0, 8} }, misfit},
+		{"a fetch at 0", func(e *blockEncoder, _ *Block) {
+			e.cols[colHeads][0] = byte(mem.Exec) | headFetch
+			e.cols[colAddrs], e.cols[colIPs] = e.cols[colAddrs][2:], e.cols[colIPs][1:]
+			e.cols[colSites] = binary.AppendUvarint(nil, zigzag(0x400004))
+		}, misfit},
+		{"a code too few", func(e *blockEncoder, _ *Block) { e.cols[colCodes] = e.cols[colCodes][:1] }, misfit},
 		{"a large code", func(e *blockEncoder, _ *Block) { e.cols[colCodes] = []byte{0x80, 0x80, 2, 4} }, misfit},
 		{"a time too many", func(e *blockEncoder, _ *Block) { e.cols[colTimes] = append(e.cols[colTimes], 0) }, misfit},
 		{"a time too few", func(e *blockEncoder, _ *Block) {
@@ -457,6 +471,51 @@ func TestWrongColumns(t *testing.T) {
 		}
 		if len(got) > len(ops) || len(got) > 0 && !cmp.Equal(noLines(got), ops[:len(got)]) {
 			t.Errorf("%s: %d operations: %v", c.name, len(got), got)
+		}
+	}
+}
+
+// Two instructions that take turns, in two processes: an address counts from what is
+// nearer, the last one of the task or that of the instruction.
+func TestSites(t *testing.T) {
+	var ops []Op
+	for i := range 40 {
+		op := Op{PID: 2 + i/20, Kind: OpTouch, Addr: mem.VirtAddr(0x10000000 + 8*i), IP: 0x401000}
+		if i%2 == 1 {
+			op.Addr, op.IP = mem.VirtAddr(0x7fff00000000-64*i), 0x402000
+		}
+		ops = append(ops, op)
+	}
+	e := newBlockEncoder()
+	e.reset(0)
+	for i := range ops {
+		e.add(&ops[i])
+	}
+	_, cols := e.finish()
+	if n := len(cols[colAddrs]); n > 4+6+len(ops)-2 {
+		t.Errorf("%d bytes of addresses", n)
+	}
+	if n := len(cols[colIPs]); n != len(ops) {
+		t.Errorf("%d bytes of IPs", n)
+	}
+	data := binaryForm(t, Header{}, ops, nil)
+	got, err := readAll(mustOpen(t, data))
+	if err != nil || !cmp.Equal(ops, noLines(got)) {
+		t.Errorf("%v, %v", got, err)
+	}
+	got, err = readRuns(mustOpen(t, data).(*Reader), 7)
+	if err != nil || !cmp.Equal(ops, noLines(got)) {
+		t.Errorf("in runs: %v, %v", got, err)
+	}
+}
+
+// A run without IPs has no sites.
+func TestWrongSites(t *testing.T) {
+	ops := []Op{{PID: 2, Kind: OpTouch, Addr: 0x1000}}
+	for _, bit := range []byte{headFetch, headSite} {
+		data := encodeWith(t, ops, func(e *blockEncoder, _ *Block) { e.cols[colHeads][0] |= bit })
+		if got, err := readAll(mustOpen(t, data)); len(got) > 0 || err == nil || !strings.HasSuffix(err.Error(), ": "+errColumns.Error()) {
+			t.Errorf("bit %#x: %v, %v", bit, got, err)
 		}
 	}
 }
@@ -661,6 +720,63 @@ func TestReaderStreams(t *testing.T) {
 	}
 	for range s.All() {
 		break // the error, and no panic for a consumer that leaves
+	}
+}
+
+// stepReader gives the bytes of its parts, never of two at once.
+type stepReader struct {
+	parts [][]byte
+	step  int // of the part that was read from last
+}
+
+func (r *stepReader) Read(p []byte) (int, error) {
+	for ; r.step < len(r.parts); r.step++ {
+		if part := r.parts[r.step]; len(part) > 0 {
+			n := copy(p, part)
+			r.parts[r.step] = part[n:]
+			return n, nil
+		}
+	}
+	return 0, io.EOF
+}
+
+// Nobody waits for the block behind the one that is there, which a recorder may
+// write much later; one that is there is unpacked meanwhile.
+func TestReadAhead(t *testing.T) {
+	data, ops := smallFile(t)
+	blocks := blocksOf(t, data)
+	one, two := blocks[1].Offset, blocks[2].Offset
+	for _, c := range []struct {
+		name  string
+		parts [][]byte
+		step  []int // once operation 0, and the first of each other block, was read
+	}{
+		{"a block at a time", [][]byte{data[:one], data[one:two], data[two:]}, []int{0, 1, 2}},
+		{"two and one", [][]byte{data[:two], data[two:]}, []int{0, 0, 1}},
+	} {
+		r := &stepReader{parts: c.parts}
+		s, err := Open("x", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range ops {
+			if _, err := s.Next(); err != nil {
+				t.Fatal(err)
+			}
+			block := 0
+			for block+1 < len(smallBlocks) && i >= smallBlocks[block+1] {
+				block++
+			}
+			if r.step != c.step[block] {
+				t.Fatalf("%s: at operation %d part %d was asked for", c.name, i, r.step)
+			}
+			if begun := s.(*Reader).begun; begun != (block+1 < len(smallBlocks) && c.step[block] == c.step[block+1]) {
+				t.Errorf("%s: at operation %d the next block is begun: %v", c.name, i, begun)
+			}
+		}
+		if _, err := s.Next(); err != io.EOF {
+			t.Error(err)
+		}
 	}
 }
 

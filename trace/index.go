@@ -48,7 +48,8 @@ func OpenIndexed(name string, r io.ReaderAt, size int64) (*Index, error) {
 	}
 	end := at
 	section := func(from int64) *Reader { // frames from byte from to the trailer
-		s := &Reader{name: name, offset: from}
+		s := newReader(name)
+		s.offset = from
 		s.restart(io.NewSectionReader(r, from, end-from))
 		return s
 	}
@@ -123,39 +124,39 @@ func (x *Index) Header() (Header, error) { return x.header, nil }
 // Reader returns a Reader of the blocks for which keep is true, all where it is
 // nil. The numbers of its operations are those of the whole trace.
 func (x *Index) Reader(keep func(*Block) bool) *Reader {
-	t := &Reader{name: x.name, header: x.header, from: x.r}
+	t := newReader(x.name)
+	t.header, t.from = x.header, x.r
 	n := 0
-	t.fill = func() (Block, error) {
+	t.fill = func(to *packedBlock) error {
 		for ; n < len(x.Blocks); n++ {
 			if b := &x.Blocks[n]; keep == nil || keep(b) {
 				n++
-				return *b, t.indexed(b)
+				return t.indexed(to, b)
 			}
 		}
-		return Block{}, io.EOF
+		return io.EOF
 	}
 	return t
 }
 
 // indexed reads the block that an index entry names, and compares both.
-func (t *Reader) indexed(b *Block) error {
+func (t *Reader) indexed(to *packedBlock, b *Block) error {
 	t.offset = b.Offset
 	t.restart(io.NewSectionReader(t.from, b.Offset, int64(frameSize+b.size)))
 	head, body, err := t.frame()
 	if err != nil {
 		return err
 	}
-	var info Block
 	if head.tag != tagBlock || len(body) != b.size {
 		return t.damage("the index is not that of the blocks")
 	}
-	n, err := t.unpack(&info, body)
+	n, err := to.parse(body, b.Offset)
 	if err != nil {
 		return t.damage("%v", err)
 	}
 	if !bytes.Equal(b.appendInfo(nil), body[:n]) {
 		return t.damage("the index is not that of the blocks")
 	}
-	t.blocks++
+	t.total += b.Ops
 	return nil
 }

@@ -11,24 +11,28 @@ import (
 )
 
 // Reader reads the binary form of a trace, block by block. Its memory is bounded
-// by a block, whatever it reads.
+// by two blocks, whatever it reads: while one is taken apart the next is unpacked.
 type Reader struct {
 	name   string
 	header Header
 	ops    uint64 // delivered
 	block  blockDecoder
-	loaded bool // block was
-	fill   func() (Block, error)
-	body   []byte // of the frame read last
-	raw    []byte // the block, unpacked: what cols are parts of
-	cols   [nColumns][]byte
-	err    error // sticks
+	loaded bool                     // block was
+	taken  uint64                   // blocks that were loaded
+	fill   func(*packedBlock) error // reads the next block, or says why there is none
+	ahead  *packedBlock             // the one behind that of block
+	spare  *packedBlock             // that of block: its columns are in use
+	begun  bool                     // ahead is being unpacked
+	failed error                    // of reading ahead: it comes behind the block under way
+	err    error                    // sticks
 
-	// of a stream
+	body   []byte // of the frame read last
+	total  uint64 // operations of the blocks read
 	r      *bufio.Reader
 	offset int64
+
+	// of a stream
 	blocks uint64
-	total  uint64 // operations of the blocks read
 	sum    uint32 // of the index as it must be
 
 	from io.ReaderAt // of an Index
@@ -37,8 +41,8 @@ type Reader struct {
 // NewReader returns a Reader of r that has read the header. Errors begin with
 // name: a *DamageError, a *VersionError, or a wrapped error of r.
 func NewReader(name string, r io.Reader) (*Reader, error) {
-	t := &Reader{name: name, r: bufio.NewReaderSize(r, 64<<10)}
-	t.fill = t.stream
+	t := newReader(name)
+	t.r, t.fill = bufio.NewReaderSize(r, 64<<10), t.stream
 	var b [prologueSize]byte
 	if err := t.full(b[:]); err != nil {
 		return nil, err
@@ -61,6 +65,10 @@ func NewReader(name string, r io.Reader) (*Reader, error) {
 	return t, nil
 }
 
+func newReader(name string) *Reader {
+	return &Reader{name: name, ahead: newPackedBlock(), spare: newPackedBlock()}
+}
+
 // prologue checks the first bytes of a file.
 func (t *Reader) prologue(b []byte) error {
 	if string(b[:len(ContainerMagic)]) != ContainerMagic {
@@ -77,7 +85,7 @@ func (t *Reader) prologue(b []byte) error {
 func (t *Reader) Header() (Header, error) { return t.header, nil }
 
 // Blocks returns how many blocks were read.
-func (t *Reader) Blocks() uint64 { return t.blocks }
+func (t *Reader) Blocks() uint64 { return t.taken }
 
 // Next returns the next operation, its Line being its number from 1, or io.EOF at
 // the end. Errors are those of NewReader, and stick: all operations before were
@@ -136,18 +144,44 @@ func (t *Reader) more() bool {
 			}
 			t.loaded = false
 		}
-		info, err := t.fill()
-		if err != nil {
-			t.err = err
-			return false
+		if t.err = t.begin(); t.err == nil {
+			t.load()
 		}
-		if err := t.block.load(info, &t.cols); err != nil {
-			t.broken(err)
-			return false
-		}
-		t.loaded = true
 	}
 	return false
+}
+
+// begin reads the next block and has it unpacked, unless that was done already.
+func (t *Reader) begin() error {
+	if t.begun || t.failed != nil {
+		return t.failed
+	}
+	if t.failed = t.fill(t.ahead); t.failed == nil {
+		t.begun = true
+		go t.ahead.unpack()
+	}
+	return t.failed
+}
+
+// load makes the block that was begun the one under way, and begins the one behind
+// it, if that one is there: a recorder may write it much later.
+func (t *Reader) load() {
+	err := <-t.ahead.done
+	t.begun = false
+	t.ahead, t.spare = t.spare, t.ahead
+	if err == nil {
+		t.taken++
+		err = t.block.load(t.spare.info, &t.spare.cols)
+	}
+	if err != nil {
+		t.block.info = t.spare.info
+		t.broken(err)
+		return
+	}
+	t.loaded = true
+	if tag, _ := t.r.Peek(min(t.r.Buffered(), len(tagBlock))); string(tag) == tagBlock {
+		t.begin() // its error is the next call's
+	}
 }
 
 // broken ends the reading in the block under way.
@@ -158,7 +192,7 @@ func (t *Reader) broken(err error) error {
 
 // damage is the error of damage at the frame that is read.
 func (t *Reader) damage(format string, args ...any) error {
-	return &DamageError{t.name, t.offset, t.ops, fmt.Sprintf(format, args...)}
+	return &DamageError{t.name, t.offset, t.total, fmt.Sprintf(format, args...)}
 }
 
 // restart continues with another stream.
@@ -206,39 +240,50 @@ func (t *Reader) frame() (head frameHead, body []byte, err error) {
 }
 
 // stream reads the next block of the stream.
-func (t *Reader) stream() (Block, error) {
+func (t *Reader) stream(b *packedBlock) error {
 	head, body, err := t.frame()
 	if err != nil {
-		return Block{}, err
+		return err
 	}
 	if head.tag != tagBlock {
-		return Block{}, t.end(head, body)
+		return t.end(head, body)
 	}
-	info := Block{Offset: t.offset, size: len(body)}
-	n, err := t.unpack(&info, body)
-	if err == nil && info.First != t.total {
-		err = fmt.Errorf("its first operation is number %d, not %d: a block is missing or comes twice", info.First, t.total)
+	n, err := b.parse(body, t.offset)
+	if err == nil && b.info.First != t.total {
+		err = fmt.Errorf("its first operation is number %d, not %d: a block is missing or comes twice", b.info.First, t.total)
 	}
 	if err != nil {
-		return Block{}, t.damage("%v", err)
+		return t.damage("%v", err)
 	}
-	t.sum = crc32.Update(t.sum, castagnoli, appendEntry(nil, info.Offset, len(body), body[:n]))
+	t.sum = crc32.Update(t.sum, castagnoli, appendEntry(nil, b.info.Offset, len(body), body[:n]))
 	t.blocks++
-	t.total += info.Ops
+	t.total += b.info.Ops
 	t.offset += int64(frameSize + len(body))
-	return info, nil
+	return nil
 }
 
-// unpack reads the body of a block into t.cols, and returns how many bytes of it
-// are the info.
-func (t *Reader) unpack(info *Block, body []byte) (n int, err error) {
+// packedBlock is a block on its way from the file to a blockDecoder.
+type packedBlock struct {
+	info   Block
+	packed [nColumns][]byte // parts of the frame's body
+	raw    []byte           // what cols are parts of
+	cols   [nColumns][]byte
+	done   chan error // of unpack
+}
+
+func newPackedBlock() *packedBlock { return &packedBlock{done: make(chan error, 1)} }
+
+// parse reads what the body of the frame at offset says of its block, and finds its
+// columns. It returns how many bytes of it are the info.
+func (b *packedBlock) parse(body []byte, offset int64) (n int, err error) {
 	c := cursor{b: body}
-	if err := info.parseInfo(&c); err != nil {
+	b.info = Block{Offset: offset, size: len(body)}
+	if err := b.info.parseInfo(&c); err != nil {
 		return 0, err
 	}
 	n = len(body) - len(c.b)
 	var raw, packed [nColumns]uint64
-	left := info.Raw
+	left := b.info.Raw
 	for i := range raw {
 		raw[i], packed[i] = c.upTo(left), c.uvarint()
 		left -= raw[i]
@@ -246,29 +291,37 @@ func (t *Reader) unpack(info *Block, body []byte) (n int, err error) {
 	if c.failed || left != 0 {
 		return 0, errColumns
 	}
-	need := int(info.Raw) + nColumns*behindColumn
-	if cap(t.raw) < need {
-		t.raw = make([]byte, need)
+	need := int(b.info.Raw) + nColumns*behindColumn
+	if cap(b.raw) < need {
+		b.raw = make([]byte, need)
 	}
-	rest := t.raw[:need]
+	rest := b.raw[:need]
 	for i := range raw {
-		from := c.take(packed[i])
+		b.packed[i] = c.take(packed[i])
 		if c.failed || packed[i] > raw[i] {
 			return 0, errColumns
 		}
-		to := rest[: raw[i] : int(raw[i])+behindColumn]
+		b.cols[i] = rest[: raw[i] : int(raw[i])+behindColumn]
 		rest = rest[int(raw[i])+behindColumn:]
-		if packed[i] == raw[i] {
-			copy(to, from)
-		} else if got, err := unpacker().DecodeAll(from, to[:0:len(to)]); err != nil || len(got) != len(to) {
-			return 0, fmt.Errorf("a column does not unpack to the %d bytes that it says", len(to))
-		}
-		t.cols[i] = to
 	}
 	if len(c.b) > 0 {
 		return 0, errColumns
 	}
 	return n, nil
+}
+
+// unpack fills the columns, and says so.
+func (b *packedBlock) unpack() {
+	for i, to := range b.cols {
+		from := b.packed[i]
+		if len(from) == len(to) {
+			copy(to, from)
+		} else if got, err := unpacker().DecodeAll(from, to[:0:len(to)]); err != nil || len(got) != len(to) {
+			b.done <- fmt.Errorf("a column does not unpack to the %d bytes that it says", len(to))
+			return
+		}
+	}
+	b.done <- nil
 }
 
 // behindColumn is the room behind each unpacked column: blockDecoder loads eight

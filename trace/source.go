@@ -19,7 +19,7 @@ type Source interface {
 }
 
 // Open returns a Source of r, whose first bytes tell its form. Errors begin with
-// name. It reads from r as it goes, and no more than a block ahead.
+// name. It reads from r as it goes, and no more than a block ahead of the one under way.
 func Open(name string, r io.Reader) (Source, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
 	first, err := b.Peek(1)
