@@ -177,7 +177,7 @@ func (c *Checker) areaOf(op *trace.Op, at mem.VirtAddr) area {
 		a.shared, a.flags = true, areaShm
 	}
 	if a.src = c.source(op, a.shared); a.src.hasOffsets() {
-		a.bias = op.Offset - uint64(at)
+		a.bias = op.Offset&^(mem.PageSize-1) - uint64(at) // the kernel refuses other offsets
 	}
 	if op.Flags&trace.MapGrowsDown != 0 || op.Kind == trace.OpArea && op.Name == "[stack]" {
 		a.flags |= areaGrowsDown

@@ -309,11 +309,11 @@ func (s *space) allThere(r mem.Range) bool {
 // (mm/mlock.c:mlock_fixup).
 func (s *space) lock(r mem.Range, flags areaFlags) {
 	s.forgets = s.forgets || flags != 0
-	s.areas.update(r, func(a span[area]) (area, bool) {
-		if a.v.modelled() {
-			a.v.flags = a.v.flags&^(areaLocked|areaOnFault) | flags
+	s.areas.update(r, func(a area) area {
+		if a.modelled() {
+			a.flags = a.flags&^(areaLocked|areaOnFault) | flags
 		}
-		return a.v, true
+		return a
 	})
 }
 
@@ -407,7 +407,12 @@ func (c *Checker) advice(s *space, advice trace.Advice, failed syscall.Errno) (d
 		return func(a span[area]) { s.pages.set(a.Range, pageGuard) }, locked
 	case trace.AdviceGuardRemove:
 		return func(a span[area]) {
-			s.pages.update(a.Range, func(p span[page]) (page, bool) { return p.v, p.v&pageGuard == 0 })
+			s.pages.update(a.Range, func(p page) page {
+				if p&pageGuard != 0 {
+					return 0
+				}
+				return p
+			})
 		}, special
 	}
 	return nil, nil
@@ -425,7 +430,12 @@ func (c *Checker) punch(hole span[area]) {
 			s.areas.each(whole, func(a span[area]) bool {
 				if lo, hi := max(a.v.offset(a.Start), from), min(a.v.offset(a.End), to); a.v.src == hole.v.src && lo < hi {
 					s.pages.update(mem.Range{Start: mem.VirtAddr(lo - a.v.bias), End: mem.VirtAddr(hi - a.v.bias)},
-						func(p span[page]) (page, bool) { return p.v, p.v&present != pageFile })
+						func(p page) page {
+							if p&present == pageFile {
+								return 0
+							}
+							return p
+						})
 				}
 				return true
 			})

@@ -44,7 +44,7 @@ type Checker struct {
 	report    Report
 	processes map[int]*process // live, by PID
 	tasks     map[int]*process // live threads, by TID, processes' first ones too
-	used      *spans[bool]     // numbers of tasks, as addresses
+	used      *spans[bool]     // numbers of tasks, as pages
 	files     map[string]*trace.FileInfo
 	sources   map[string]*source
 	anonymous *source  // private
@@ -96,8 +96,8 @@ func (c *Checker) start(pid int, s *space) *process {
 	return p
 }
 
-// number is a task's number as a range of addresses.
-func number(n int) mem.Range { return mem.Range{Start: mem.VirtAddr(n), End: mem.VirtAddr(n) + 1} }
+// number is a task's number as a page.
+func number(n int) mem.Range { return mem.PageOf(mem.VirtAddr(n) << mem.PageShift) }
 
 // problem takes an operation that cannot be.
 func (c *Checker) problem(op *trace.Op, format string, args ...any) {
@@ -155,7 +155,7 @@ func (c *Checker) who(op *trace.Op) *process {
 	return p
 }
 
-func (m *spans[T]) has(n int) bool { _, ok := m.at(mem.VirtAddr(n)); return ok }
+func (m *spans[T]) has(n int) bool { _, ok := m.at(number(n).Start); return ok }
 
 // named takes a file line.
 func (c *Checker) named(op *trace.Op) {

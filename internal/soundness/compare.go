@@ -196,8 +196,8 @@ func (c *Checker) piece(r *Comparison, s *space, on mem.Range, a area, want, got
 		} else {
 			e.Range.End = left.End // nothing is gained by more blocks
 			part.End = left.End
-			if next, ok := s.pages.above(part.Start); ok && next.Start < left.End+around {
-				part.End = min(left.End, max(left.Start+around, (next.Start-around)&^(around-1)))
+			if gap, _ := s.pages.at(part.Start); gap.End < left.End+around {
+				part.End = min(left.End, max(left.Start+around, (gap.End-around)&^(around-1)))
 				e.Range.End = part.End
 			}
 		}
@@ -301,11 +301,11 @@ func (s *space) adopt(l *look) {
 			}
 			now.set(mem.Range{Start: next, End: old.End}, pageGuard)
 		default:
-			now.update(old.Range, func(p span[page]) (page, bool) {
-				if p.v&present == old.v&present {
-					p.v |= marks
+			now.update(old.Range, func(p page) page {
+				if p&present == old.v&present {
+					p |= marks
 				}
-				return p.v, true
+				return p
 			})
 		}
 	}

@@ -4,7 +4,7 @@
 //
 // It is a model of its own of what Linux (6.18) does to the areas and the present
 // pages of processes; it knows nothing of the machine that replays traces. Per
-// address space there are two maps from addresses to values, both B-trees of runs:
+// address space there are two maps from pages to values, both of runs (spans):
 //
 //	areas  [0x400000, 0x402000) r-x private /bin/true+0   [0x7ff000000000, ...) rw- anonymous
 //	pages  [0x400000, 0x401000) file                      [0x7ff000001000, ...) own

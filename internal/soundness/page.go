@@ -65,15 +65,15 @@ func (s *space) fill(r mem.Range, a area, write bool) {
 // drop takes the pages of r away; guard pages stay, as with MADV_DONTNEED
 // (mm/memory.c:zap_install_uffd_wp_if_needed and its like keep the markers).
 func (s *space) drop(r mem.Range) {
-	s.pages.update(r, func(p span[page]) (page, bool) { return pageGuard, p.v&pageGuard != 0 })
+	s.pages.update(r, func(p page) page { return p & pageGuard })
 }
 
 // mark adds a mark to the present pages of r.
 func (s *space) mark(r mem.Range, m page) {
-	s.pages.update(r, func(p span[page]) (page, bool) {
-		if p.v&present == 0 {
-			return p.v, true
+	s.pages.update(r, func(p page) page {
+		if p&present == 0 {
+			return p
 		}
-		return p.v | m, true
+		return p | m
 	})
 }

@@ -90,12 +90,13 @@ const (
 //
 // Compare Linux mm/vma.c:expand_downwards.
 func (s *space) growStack(at mem.VirtAddr) (span[area], bool) {
-	a, ok := s.areas.above(at)
+	gap, _ := s.areas.at(at)
+	a, ok := s.areas.at(gap.End)
 	if !ok || a.v.flags&areaGrowsDown == 0 || at < 1<<16 {
 		return a, false
 	}
 	r := mem.Range{Start: at.PageDown(), End: a.Start}
-	if prev, ok := s.areas.below(at); ok && prev.v.prot != mem.ProtNone && prev.v.flags&areaGrowsDown == 0 &&
+	if prev, ok := s.areas.at(gap.Start - 1); ok && prev.v.prot != mem.ProtNone && prev.v.flags&areaGrowsDown == 0 &&
 		uint64(r.Start-prev.End) < stackGap {
 		return a, false
 	}

@@ -1,7 +1,8 @@
 package soundness
 
 import (
-	"github.com/google/btree"
+	"fmt"
+	"slices"
 
 	"vmsim/mem"
 )
@@ -12,56 +13,58 @@ type span[T comparable] struct {
 	v T
 }
 
-// spans maps addresses to values: runs, ascending, without overlap; neighbours of
-// equal value are one run. Clone is lazy and costs nothing.
+// spans maps pages to values; the zero value is none. Clone is lazy and costs
+// nothing.
+//
+// It is two arrays deep: steps, where the value changes, in blocks, and where the
+// blocks start. A change moves at most a block, and the one array of starts, which
+// every search reads, stays in the data cache.
 type spans[T comparable] struct {
-	tree *btree.BTreeG[span[T]]
-	last span[T] // found or set last; void where it may have changed
+	starts []step // of the blocks: their first steps, without values
+	blocks []*block[T]
+	owner  *owner // blocks of other owners are shared with a clone
+	shared bool   // starts and blocks are, too
+	most   int    // steps of a block
 }
+
+// mostSteps is by measurement. Searches hardly differ from 128 to 1024; the first
+// change of a clone copies the starts and a block, which is least near 512.
+const mostSteps = 512
 
 func newSpans[T comparable]() *spans[T] {
-	return &spans[T]{tree: btree.NewG(32, func(a, b span[T]) bool { return a.Start < b.Start })}
+	b := &block[T]{owner: new(owner), steps: []step{0}, values: make([]T, 1)}
+	return &spans[T]{starts: []step{0}, blocks: []*block[T]{b}, owner: b.owner, most: mostSteps}
 }
 
-func (m *spans[T]) clone() *spans[T] { return &spans[T]{tree: m.tree.Clone()} }
-
-// from returns a key for the tree.
-func from[T comparable](a mem.VirtAddr) span[T] { return span[T]{Range: mem.Range{Start: a}} }
-
-// at returns the run that holds a.
-func (m *spans[T]) at(a mem.VirtAddr) (found span[T], ok bool) {
-	if m.last.Contains(a) {
-		return m.last, true
-	}
-	m.tree.DescendLessOrEqual(from[T](a), func(s span[T]) bool {
-		found, ok = s, s.Contains(a)
-		return false
-	})
-	if ok {
-		m.last = found
-	}
-	return found, ok
+func (m *spans[T]) clone() *spans[T] {
+	m.owner, m.shared = new(owner), true
+	c := *m
+	c.owner = new(owner)
+	return &c
 }
 
-// above returns the lowest run that starts at or above a.
-func (m *spans[T]) above(a mem.VirtAddr) (found span[T], ok bool) {
-	m.tree.AscendGreaterOrEqual(from[T](a), func(s span[T]) bool {
-		found, ok = s, true
-		return false
-	})
-	return found, ok
+// find returns the step that a is on: step j of block i.
+func (m *spans[T]) find(a mem.VirtAddr) (i, j int) {
+	i = floor(m.starts, a)
+	return i, floor(m.blocks[i].steps, a)
 }
 
-// below returns the highest run that starts below a.
-func (m *spans[T]) below(a mem.VirtAddr) (found span[T], ok bool) {
-	if a == 0 {
-		return found, false
+// span returns the run, or the gap, of step j of block i.
+func (m *spans[T]) span(i, j int) span[T] {
+	b, end := m.blocks[i], ^mem.VirtAddr(0)
+	if j+1 < len(b.steps) {
+		end = b.steps[j+1].start()
+	} else if i+1 < len(m.starts) {
+		end = m.starts[i+1].start()
 	}
-	m.tree.DescendLessOrEqual(from[T](a-1), func(s span[T]) bool {
-		found, ok = s, true
-		return false
-	})
-	return found, ok
+	return span[T]{mem.Range{Start: b.steps[j].start(), End: end}, b.value(j)}
+}
+
+// at returns the run that holds a, or, with false, the gap.
+func (m *spans[T]) at(a mem.VirtAddr) (span[T], bool) {
+	var none T
+	s := m.span(m.find(a))
+	return s, s.v != none
 }
 
 // each yields the runs in r, cut to it, until f is false. f must not change m.
@@ -69,15 +72,18 @@ func (m *spans[T]) each(r mem.Range, f func(span[T]) bool) {
 	if r.Empty() {
 		return
 	}
-	if s, ok := m.below(r.Start); ok && s.End > r.Start {
-		if s.Range = s.Intersect(r); !f(s) {
-			return
+	var none T
+	for i, j := m.find(r.Start); i < len(m.blocks); i, j = i+1, 0 {
+		for ; j < len(m.blocks[i].steps); j++ {
+			s := m.span(i, j)
+			if s.Start >= r.End {
+				return
+			}
+			if s.Range = s.Intersect(r); s.v != none && !f(s) {
+				return
+			}
 		}
 	}
-	m.tree.AscendRange(from[T](r.Start), from[T](r.End), func(s span[T]) bool {
-		s.End = min(s.End, r.End)
-		return f(s)
-	})
 }
 
 // in returns the runs in r, cut to it.
@@ -102,72 +108,96 @@ func (m *spans[T]) covered(r mem.Range) (hole mem.VirtAddr, ok bool) {
 
 // clear takes the values of r away.
 func (m *spans[T]) clear(r mem.Range) {
-	if r.Empty() {
-		return
-	}
-	m.last = span[T]{}
-	if s, ok := m.below(r.Start); ok && s.End > r.Start {
-		m.tree.ReplaceOrInsert(span[T]{mem.Range{Start: s.Start, End: r.Start}, s.v})
-		if s.End > r.End {
-			m.tree.ReplaceOrInsert(span[T]{mem.Range{Start: r.End, End: s.End}, s.v})
-			return
-		}
-	}
-	for {
-		s, ok := m.above(r.Start)
-		if !ok || s.Start >= r.End {
-			return
-		}
-		m.tree.Delete(s)
-		if s.End > r.End {
-			m.tree.ReplaceOrInsert(span[T]{mem.Range{Start: r.End, End: s.End}, s.v})
-			return
-		}
-	}
+	var none T
+	m.set(r, none)
 }
 
-// set gives all of r the value v.
+// set gives all of r, whole pages, the value v.
 func (m *spans[T]) set(r mem.Range, v T) {
 	if r.Empty() {
 		return
 	}
-	m.last = span[T]{}
-	before, ok := m.below(r.Start)
-	next, behind := m.above(r.Start)
-	same := behind && next.Range == r // an area whose protection changes: only its value does
-	switch {
-	case ok && before.End >= r.End && before.v == v:
+	if (r.Start | r.End).PageOffset() != 0 {
+		panic(fmt.Sprintf("soundness: %v is not of whole pages", r))
+	}
+	i, j := 0, 0 // the step before r: the first one of all stays, whatever address 0 has
+	if r.Start > 0 {
+		i, j = m.find(r.Start - 1)
+	}
+	k, l := m.find(r.End)
+	before, behind := m.blocks[i].value(j), m.blocks[k].value(l)
+	if i == k && j == l && before == v {
 		return
-	case same:
-	case ok && before.End > r.Start, behind && next.Start < r.End:
-		m.clear(r)
-		before, ok = m.below(r.Start)
-		next, behind = m.above(r.End)
 	}
-	if same {
-		next, behind = m.above(r.End)
+	b, now := m.own(i), make([]step, 0, 2)
+	if before != v {
+		now = append(now, b.step(r.Start, v))
 	}
-	if ok && before.End == r.Start && before.v == v {
-		if same {
-			m.tree.Delete(from[T](r.Start))
+	if behind != v {
+		now = append(now, b.step(r.End, behind))
+	}
+	if i == k {
+		b.steps = slices.Replace(b.steps, j+1, l+1, now...)
+	} else {
+		b.steps = append(b.steps[:j+1], now...)
+		if l+1 < len(m.blocks[k].steps) {
+			c := m.own(k)
+			c.steps = slices.Delete(c.steps, 0, l+1)
+			m.starts[k] = c.steps[0] &^ stepValue
+			k--
 		}
-		r.Start = before.Start // replaced below
+		m.drop(i+1, k+1)
 	}
-	if behind && next.Start == r.End && next.v == v {
-		m.tree.Delete(next)
-		r.End = next.End
+	for n := i + 1; n >= i-1; n-- {
+		m.join(n)
 	}
-	m.last = span[T]{r, v}
-	m.tree.ReplaceOrInsert(m.last)
+	if len(b.steps) > m.most { // then it was not joined
+		m.split(i)
+	}
 }
 
-// update gives every run in r another value, or none where f is false.
-func (m *spans[T]) update(r mem.Range, f func(span[T]) (T, bool)) {
+// own makes block i m's own.
+func (m *spans[T]) own(i int) *block[T] {
+	if m.shared {
+		m.starts, m.blocks, m.shared = slices.Clone(m.starts), slices.Clone(m.blocks), false
+	}
+	switch b := m.blocks[i]; {
+	case b.crowded():
+		m.blocks[i] = b.tidied(m.owner)
+	case b.owner != m.owner:
+		m.blocks[i] = &block[T]{m.owner, slices.Clone(b.steps), slices.Clone(b.values)}
+	}
+	return m.blocks[i]
+}
+
+// drop takes the blocks from i to k away.
+func (m *spans[T]) drop(i, k int) {
+	m.starts, m.blocks = slices.Delete(m.starts, i, k), slices.Delete(m.blocks, i, k)
+}
+
+// split makes two of block i.
+func (m *spans[T]) split(i int) {
+	b, c := m.blocks[i], &block[T]{owner: m.owner}
+	half := len(b.steps) / 2
+	c.append(b, half)
+	b.steps = b.steps[:half]
+	m.starts = slices.Insert(m.starts, i+1, c.steps[0]&^stepValue)
+	m.blocks = slices.Insert(m.blocks, i+1, c)
+}
+
+// join makes one of blocks i and i+1, if they are there and small.
+func (m *spans[T]) join(i int) {
+	if i < 0 || i+1 >= len(m.blocks) || len(m.blocks[i].steps)+len(m.blocks[i+1].steps) > m.most/2 {
+		return
+	}
+	m.own(i).append(m.blocks[i+1], 0)
+	m.drop(i+1, i+2)
+}
+
+// update gives every run in r the value that f makes of its own.
+func (m *spans[T]) update(r mem.Range, f func(T) T) {
 	for _, s := range m.in(r) {
-		switch v, keep := f(s); {
-		case !keep:
-			m.clear(s.Range)
-		case v != s.v:
+		if v := f(s.v); v != s.v {
 			m.set(s.Range, v)
 		}
 	}
