@@ -52,6 +52,9 @@ type source struct {
 	// limited: the file had this size when the trace named it last. Pages beyond
 	// are SIGBUS, unless it has grown.
 	limited bool
+	// writable: it is open for writing, as far as anybody can tell: a memfd, shared anonymous
+	// memory. Of other files the mode is not recorded.
+	writable bool
 	// anyOf is what /proc/PID/maps cannot tell from s: shared anonymous memory has no
 	// name. nil elsewhere.
 	anyOf *source
@@ -144,7 +147,7 @@ func (c *Checker) source(op *trace.Op, shared bool) *source {
 	case shared && (path == "" && anonymousName(name) || zero):
 		s = source{class: classFile, key: "shared", name: "shared anonymous"}
 		if op.Kind == trace.OpMmap { // an object of its own
-			s.anyOf, s.limited, s.size = c.shared, true, op.Len
+			s.anyOf, s.limited, s.size, s.writable = c.shared, true, op.Len, true
 			return &s
 		}
 	case path == "":
@@ -158,6 +161,7 @@ func (c *Checker) source(op *trace.Op, shared bool) *source {
 				s.class = classDevice
 			}
 			s.limited = f.Kind == trace.RegularFile || f.Size != 0
+			s.writable = f.Kind == trace.MemoryFile
 			s.size = f.Size
 		}
 	}

@@ -392,8 +392,8 @@ func (c *Checker) advice(s *space, advice trace.Advice, failed syscall.Errno) (d
 		return func(a span[area]) { s.mark(a.Range, pageFreed) }, locked
 	case trace.AdviceRemove:
 		return func(a span[area]) { c.punch(a) }, func(a area) bool {
-			// vma_is_shared_maywrite: what the file was opened for is not recorded
-			return locked(a) || !a.shared || failed == syscall.EACCES && a.prot&mem.ProtWrite == 0
+			// vma_is_shared_maywrite
+			return locked(a) || !a.shared || failed == syscall.EACCES && a.prot&mem.ProtWrite == 0 && !a.src.writable
 		}
 	case trace.AdviceDontFork:
 		return flag(areaDontFork, 0), special
