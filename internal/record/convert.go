@@ -101,7 +101,9 @@ func (c *Converter) Record(r *perf.Record) {
 	case perf.KindMmap, perf.KindMmap2:
 		c.mapping(r)
 	case perf.KindExit:
-		if t := c.tasks[int(r.TaskTID)]; t != nil {
+		if t := c.tasks[int(r.TaskTID)]; t != nil && c.traced && !t.told {
+			t.left = true // unseen by ptrace, which is still to tell of it
+		} else if t != nil {
 			c.end(int(r.TaskTID), c.at(r.Time))
 		}
 	case perf.KindLost, perf.KindLostSamples:
@@ -269,6 +271,10 @@ func (c *Converter) comm(r *perf.Record) {
 		return
 	}
 	t := c.tasks[int(r.OfTID)]
+	if t != nil && t.left { // another thread has taken its number
+		c.end(int(r.OfTID), c.at(r.Time))
+		t = nil
+	}
 	if t == nil && !c.traced {
 		if t = c.leader(int(r.OfTID)); t == nil {
 			t = c.root(int(r.OfTID), c.at(r.Time))

@@ -261,7 +261,8 @@ func TestExecByAThread(t *testing.T) {
 	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
 	f.fork(50, 50, 50, 51, 0x3d0f00)
 	f.fork(50, 50, 50, 52, 0x3d0f00)
-	f.exit(50, 52)
+	f.exit(50, 52) // ptrace missed it, and tells of it later
+	f.event(&tracee.Exit{TID: 52, PID: 50})
 	f.exit(50, 50)
 	f.comm(50)
 	f.event(exec(50, 51))
@@ -272,14 +273,14 @@ func TestExecByAThread(t *testing.T) {
 		@1000 1 fork = 2
 		@21000 2 thread flags=0x3d0f00 = 3
 		@41000 2 thread flags=0x3d0f00 = 4
-		@51000 2/4 exit
-		@61000 2 exit
-		@81000 file /nowhere/prog size=5
-		@81000 2 exec /nowhere/prog base=0x400000 sp=0x7ffffffde000 brk=0x600000 arg=prog = 0
-		@81000 2 area exec 0x400000-0x401000 r-x private /nowhere/prog+0x0
-		@81000 2 present exec own:0x400000-0x401000
-		@91000 2 touch x 0x400010 ip=0x400010 err=20
-		@111000 2 exit 3`)
+		@61000 2/4 exit
+		@81000 2 exit
+		@91000 file /nowhere/prog size=5
+		@91000 2 exec /nowhere/prog base=0x400000 sp=0x7ffffffde000 brk=0x600000 arg=prog = 0
+		@91000 2 area exec 0x400000-0x401000 r-x private /nowhere/prog+0x0
+		@91000 2 present exec own:0x400000-0x401000
+		@101000 2 touch x 0x400010 ip=0x400010 err=20
+		@121000 2 exit 3`)
 }
 
 // Of threads that end together the first one's EXIT may come before the others'. It is
@@ -304,6 +305,26 @@ func TestEndsTogether(t *testing.T) {
 		@61000 2/3 exit signal=9
 		@71000 2/4 exit signal=9
 		@71000 2 exit signal=9`)
+}
+
+// Of a thread whose end ptrace missed perf tells first: what was there at the end comes all
+// the same.
+func TestEndUnseen(t *testing.T) {
+	f := newFeed(t)
+	f.c.Traced()
+	f.event(&tracee.Started{TID: 50, PID: 50, Root: true})
+	f.event(&tracee.NewTask{Parent: 50, Child: 51, Flags: tracee.CloneThread | tracee.CloneVM, Known: true})
+	f.event(&tracee.Exit{TID: 50, PID: 50, Signal: 15})
+	f.exit(50, 51)
+	f.event(&tracee.Exit{TID: 51, PID: 50, Signal: 15, LastThread: true, LastUser: true, Seen: true,
+		Present: []tracee.Run{{Start: 0x7000, Pages: 2}}})
+	f.exit(50, 50)
+	f.want(`
+		@1000 1 fork = 2
+		@11000 2 thread flags=0x10100 = 3
+		@41000 2/3 present exit file:0x7000-0x9000
+		@41000 2/3 exit signal=15
+		@51000 2 exit signal=15`)
 }
 
 // Where nothing is changed perf tells how large a segment of shared memory is.

@@ -164,7 +164,7 @@ func (c *Converter) exiting(e *tracee.Exit, at uint64) {
 	if t == nil {
 		return
 	}
-	t.status, t.signal = e.Status, e.Signal
+	t.told, t.status, t.signal = true, e.Status, e.Signal
 	if e.Signal != 0 {
 		t.status = 0
 	}
@@ -180,6 +180,9 @@ func (c *Converter) exiting(e *tracee.Exit, at uint64) {
 		if e.Present != nil {
 			c.present(t, trace.PointExit, e.Present, at)
 		}
+	}
+	if t.left {
+		c.end(e.TID, at)
 	}
 }
 

@@ -54,6 +54,7 @@ type task struct {
 
 	exits, killed  bool // it called exit, it got a deadly signal; perf alone
 	status, signal int  // of its end
+	told, left     bool // by ptrace, and by perf: it ends
 	minflt, majflt uint64
 }
 

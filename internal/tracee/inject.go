@@ -92,8 +92,10 @@ func (in *injection) call(nr int, args ...uint64) (int64, error) {
 // next resumes the task and waits for its next syscall stop.
 func (in *injection) next() error {
 	for {
-		if err := ptrace(unix.PTRACE_SYSCALL, in.t.tid, 0, 0); err != nil {
-			return err
+		if !killed(in.t.tid, false) {
+			if err := ptrace(unix.PTRACE_SYSCALL, in.t.tid, 0, 0); err != nil {
+				return err
+			}
 		}
 		st, err := wait(in.t.tid, 0)
 		if err != nil {

@@ -37,12 +37,13 @@ type Session struct {
 	left func() // Untraced: nothing that the command started is left
 
 	// What follows belongs to the tracer's thread.
-	begun   bool          // the command's execve succeeded
-	tasks   map[int]*task // by TID
-	orphans map[int][]stop
-	queue   []stop // seen, not handled
-	errPipe *os.File
-	limit   int // VMAs up to which areas are cut
+	begun    bool          // the command's execve succeeded
+	tasks    map[int]*task // by TID
+	orphans  map[int][]stop
+	anchored map[*process]time.Time // those that have an anchor, and until when
+	queue    []stop                 // seen, not handled
+	errPipe  *os.File
+	limit    int // VMAs up to which areas are cut
 
 	scan      scanner
 	buf       []byte
@@ -73,7 +74,7 @@ func Start(cfg Config, sink Sink) (*Session, error) {
 	}
 	s := &Session{
 		cfg: cfg, sink: sink, done: make(chan struct{}), live: map[int]bool{}, tasks: map[int]*task{},
-		orphans: map[int][]stop{}, limit: max(0, maxMapCount()-spareAreas), heads: map[headKey]*head{},
+		orphans: map[int][]stop{}, anchored: map[*process]time.Time{}, limit: max(0, maxMapCount()-spareAreas), heads: map[headKey]*head{},
 		buf: make([]byte, 0, 16<<10), vdsoEntry: -1,
 	}
 	if cfg.Mode == Complete {
@@ -279,23 +280,25 @@ func (s *Session) collect() bool {
 	return len(s.queue) > 0
 }
 
-// orphanPatience is how long a task that stopped waits for the event of the one that
-// made it, which comes at once unless that was killed in between.
-const orphanPatience = 200 * time.Millisecond
+// patience is how long a task waits for what comes at once as a rule: one that stopped, for
+// the event of the one that made it, which may have been killed in between; an anchor, for
+// the ends of the others.
+const patience = 200 * time.Millisecond
 
-// waitAny blocks until something stops. While tasks of unknown parents wait it looks
-// at the time too.
+// waitAny blocks until something stops. While tasks of unknown parents or anchors wait it
+// looks at the time too.
 func (s *Session) waitAny() (stop, error) {
-	for deadline := time.Now().Add(orphanPatience); len(s.orphans) > 0; {
+	for deadline := time.Now().Add(patience); len(s.orphans)+len(s.anchored) > 0; {
 		st, err := wait(-1, unix.WNOHANG)
 		if err != nil || st.tid > 0 {
 			return st, err
 		}
-		if time.Now().After(deadline) {
+		if len(s.orphans) > 0 && time.Now().After(deadline) {
 			s.adoptAll()
 			continue
 		}
-		time.Sleep(time.Millisecond)
+		s.settleAll()
+		time.Sleep(100 * time.Microsecond)
 	}
 	return wait(-1, 0)
 }
@@ -319,7 +322,7 @@ func (s *Session) handle(st stop) {
 		return
 	}
 	sig := st.status.StopSignal()
-	if sig != unix.SIGTRAP|0x80 && stale(st) {
+	if sig != unix.SIGTRAP|0x80 && killed(st.tid, st.event() == unix.PTRACE_EVENT_EXIT) {
 		return
 	}
 	switch ev := st.event(); {
@@ -338,10 +341,15 @@ func (s *Session) handle(st stop) {
 		s.resume(t, 0)
 	case ev == unix.PTRACE_EVENT_EXEC:
 		s.resume(s.execed(t), 0)
+	case ev == unix.PTRACE_EVENT_EXIT && missed != nil && missed():
+		ptrace(unix.PTRACE_CONT, t.tid, 0, 0)
 	case ev == unix.PTRACE_EVENT_EXIT:
 		s.begin(t)
 		s.exiting(t)
-		s.resume(t, 0)
+		if !s.anchor(t) {
+			s.resume(t, 0)
+		}
+		s.settle(t.proc)
 	case ev != 0:
 		s.resume(t, 0)
 	case sig == unix.SIGTRAP|0x80:
@@ -354,11 +362,12 @@ func (s *Session) handle(st stop) {
 	}
 }
 
-// stale reports whether a task is no longer in the stop that was seen, but on its way
-// out: killed meanwhile, at a PTRACE_EVENT_EXIT that is yet to be seen.
-func stale(st stop) bool {
-	code, err := stopCode(st.tid)
-	return err != nil && err != unix.EINVAL || err == nil && code == exitCode && st.event() != unix.PTRACE_EVENT_EXIT
+// killed reports whether a task is no longer in the stop that was seen, unless that is its
+// PTRACE_EVENT_EXIT, but on its way there or at it. What stands there must not be let go
+// before it is seen.
+func killed(tid int, seenExit bool) bool {
+	code, err := stopCode(tid)
+	return err != nil && err != unix.EINVAL || err == nil && code == exitCode && !seenExit
 }
 
 func isStopSignal(sig unix.Signal) bool {
@@ -375,6 +384,9 @@ func (s *Session) resume(t *task, sig unix.Signal) {
 	if t.interrupt { // a group-stop was passed over during injection: ask for it again
 		t.interrupt = false
 		ptrace(unix.PTRACE_INTERRUPT, t.tid, 0, 0)
+	}
+	if !t.exiting && killed(t.tid, false) { // while it was looked at
+		return
 	}
 	req := unix.PTRACE_CONT
 	if s.begun {

@@ -36,7 +36,7 @@ func changesMemory(nr int) bool {
 }
 
 // syscallStop handles the stop at the entry or the exit of a system call. It returns
-// false if the task is not there any more, see stale.
+// false if the task is not there any more, see killed.
 func (s *Session) syscallStop(t *task) bool {
 	var info syscallInfo
 	if getSyscallInfo(t.tid, &info) != nil {

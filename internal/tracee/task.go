@@ -40,6 +40,7 @@ type process struct {
 	threads  int // that are not exiting
 	injected uint64
 	compat   bool // a 32-bit program
+	anchor   *task
 }
 
 // space is an address space, shared by threads and vfork children.
@@ -228,26 +229,34 @@ func (s *Session) exiting(t *task) {
 		return
 	}
 	s.killedIn(t)
-	sp := t.space
-	e := &Exit{TID: t.tid, PID: t.proc.pid, Seen: true}
 	msg, err := eventMsg(t.tid)
-	e.Seen = err == nil
-	ws := unix.WaitStatus(msg)
+	at := t
+	if err != nil {
+		at = t.proc.anchor
+	}
+	s.ended(t, unix.WaitStatus(msg), at)
+}
+
+// ended tells of the end of t. Its memory is looked at by at, which stands at its own end
+// and has the same; nil: nobody does any more.
+func (s *Session) ended(t *task, ws unix.WaitStatus, at *task) {
+	sp := t.space
+	e := &Exit{TID: t.tid, PID: t.proc.pid, Seen: at != nil}
 	e.Status, e.Signal, e.Core = statusOf(ws)
 	e.LastThread, e.LastUser = s.leave(t)
-	if e.LastThread {
-		if st, err := s.readStat(t.tid); err == nil {
+	if e.LastThread && at != nil {
+		if st, err := s.readStat(at.tid); err == nil {
 			e.MinFlt, e.MajFlt, e.Injected = st.minflt, st.majflt, t.proc.injected
 		}
 	}
-	if s.begun && e.LastUser {
+	if s.begun && e.LastUser && at != nil {
 		if s.cfg.Mode == Complete {
-			e.Present = sp.own(s.present(t))
-			e.Seen = e.Seen && e.Present != nil
+			e.Present = sp.own(s.present(at))
+			e.Seen = e.Present != nil
 		}
 		if s.cfg.Mode == Complete || s.cfg.EndMaps {
-			e.Maps, _, err = s.readMaps(t.tid)
-			e.Maps, e.Seen = sp.ownAreas(e.Maps), e.Seen && err == nil
+			areas, _, err := s.readMaps(at.tid)
+			e.Maps, e.Seen = sp.ownAreas(areas), e.Seen && err == nil
 		}
 	}
 	e.Time = now()
@@ -288,14 +297,16 @@ func statusOf(ws unix.WaitStatus) (status, signal int, core bool) {
 
 // dead handles the end of a task. It may come without PTRACE_EVENT_EXIT.
 func (s *Session) dead(t *task, ws unix.WaitStatus) {
-	status, signal, core := statusOf(ws)
+	status, signal, _ := statusOf(ws)
 	s.begin(t)
+	if t.proc.anchor == t {
+		s.loose(t.proc)
+	}
 	if !t.exiting {
-		e := &Exit{Time: now(), TID: t.tid, PID: t.proc.pid, Status: status, Signal: signal, Core: core}
-		e.LastThread, e.LastUser = s.leave(t)
-		s.tellEnd(t, e)
+		s.ended(t, ws, t.proc.anchor)
 	}
 	delete(s.tasks, t.tid)
+	s.settle(t.proc)
 	if t.tid != t.proc.pid {
 		return
 	}

@@ -5,6 +5,7 @@ package tracee
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +44,48 @@ func TestAsBare(t *testing.T) {
 					t.Errorf("%q, exit code %d; bare %q, %d", got.stdout, got.code, want.stdout, want.code)
 				}
 			})
+		}
+	}
+}
+
+// Threads that end together, and of some the tracer never sees that they are about to: the
+// last look at their memory is had all the same, if it saw one.
+func TestMissedEnds(t *testing.T) {
+	r, every, seen := rand.New(rand.NewPCG(1, 2)), false, 0
+	missed = func() bool {
+		if !every && r.IntN(2) > 0 {
+			return true
+		}
+		seen++
+		return false
+	}
+	defer func() { missed = nil }()
+	for _, c := range []struct {
+		how  string
+		code int
+	}{{"first", 4}, {"another", 4}, {"signal", 128 + 15}, {"without", 4}} {
+		for i := range 12 {
+			every, seen = i == 0, 0
+			got := follow(t, Config{Mode: Complete, Argv: []string{zoo(t, "zoo"), "together", c.how}})
+			if got.code != c.code {
+				t.Errorf("%s: exit code %d, want %d", c.how, got.code, c.code)
+			}
+			last := 0
+			for _, e := range of[*Exit](got.events) {
+				if e.LastUser {
+					last++
+				}
+				if e.LastUser && e.Seen != (e.Present != nil && e.Maps != nil) || !e.LastUser && e.Present != nil {
+					t.Errorf("%s: %+v", c.how, e)
+				}
+				// The first thread may have ended before the others were told to.
+				if e.LastUser && !e.Seen && (seen > 1 || seen == 1 && c.how != "without") {
+					t.Errorf("%s: %d of the ends were seen, and nobody looked at what was there", c.how, seen)
+				}
+			}
+			if last != 1 {
+				t.Errorf("%s: the last of the memory %d times", c.how, last)
+			}
 		}
 	}
 }

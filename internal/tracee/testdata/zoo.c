@@ -520,6 +520,35 @@ static void kills(void) {
   }
 }
 
+// Threads that all end at once: by exit_group of the first or another, by a signal; the
+// first may have ended before.
+static void *busy(void *p) {
+  for (;;) {
+    char *m = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *m = 1;
+    munmap(m, PAGE);
+  }
+}
+
+static const char *together_how;
+
+static void *together_end(void *p) {
+  usleep(2000);
+  if (!strcmp(together_how, "signal")) kill(getpid(), SIGTERM);
+  else _exit(4);
+  return 0;
+}
+
+static void together(const char *how) {
+  pthread_t t;
+  together_how = how;
+  for (int i = 0; i < 3; i++) pthread_create(&t, 0, busy, 0);
+  if (!strcmp(how, "first")) usleep(2000), _exit(4);
+  pthread_create(&t, 0, together_end, 0);
+  if (!strcmp(how, "without")) pthread_exit(0);
+  for (;;) pause();
+}
+
 int main(int argc, char **argv) {
   char *mode = argc > 1 ? argv[1] : "";
   path = argc > 2 ? argv[2] : "";
@@ -542,6 +571,7 @@ int main(int argc, char **argv) {
   else if (!strcmp(mode, "self")) self(argv);
   else if (!strcmp(mode, "files")) files();
   else if (!strcmp(mode, "kills")) kills();
+  else if (!strcmp(mode, "together")) together(argv[2]);
   else if (!strcmp(mode, "pause")) {
     write(1, "pausing\n", 8);
     pause();
