@@ -167,6 +167,9 @@ func (r *recorder) drain(s *tracee.Session) error {
 		case err == io.EOF: // all tasks have ended; a tracer still hears of the last one's end
 			s.Left()
 			<-r.done
+			if r.mode == tracee.Untraced {
+				return nil // Read has given all that there was
+			}
 			ended = true
 		case err != nil:
 			return fmt.Errorf("perf: %w", err)
