@@ -414,6 +414,9 @@ func TestMemory(t *testing.T) {
 
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
+	// What another test forks now would have the file open for writing until it execs: ETXTBSY.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	data, err := os.ReadFile(from)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(to), 0o755)

@@ -12,9 +12,9 @@ import (
 // An anchor is a thread that is kept at its PTRACE_EVENT_EXIT while the other threads of
 // its process are killed, so that their memory stands until all of them have been seen.
 //
-// For the kernel lets no one miss a stop but the tracer: a thread that is killed in a
-// stop leaves it, and if it has come to its PTRACE_EVENT_EXIT by the time at which the
-// tracer lets it go on from the former, it goes on from the latter. That happens to one
+// A thread that is killed in a stop leaves it. If it has come to its PTRACE_EVENT_EXIT by
+// the time at which the tracer lets it go on from the former stop, it goes on from the
+// latter, unseen: no request of ptrace names the stop that it is for. That happens to one
 // process in a hundred with several threads, and if it were the last of them nobody
 // would know which pages were present.
 
