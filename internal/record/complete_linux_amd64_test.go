@@ -722,5 +722,6 @@ func TestBusyBox(t *testing.T) {
 		groups = nil
 	}
 	argv := append([]string{filepath.Join(dir, "busybox"), "sh", filepath.Join(dir, "suite", "suite.sh")}, groups...)
-	both(t, sound{stdout: "ok "}, nothing, argv...)
+	// Some of its processes are killed, before or after they exec.
+	both(t, sound{stdout: "ok ", varies: true}, nothing, argv...)
 }
