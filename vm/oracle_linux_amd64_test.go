@@ -96,8 +96,9 @@ func TestKernel(t *testing.T) {
 		m.Reset()
 	})
 	t.Log(seen)
+	// What happens often enough; EACCES of madvise does so about five times in 100 rounds.
 	for _, what := range []string{"mremap ok", "mremap EINVAL", "mremap EFAULT", "mremap ENOMEM", "moved elsewhere", "moved 3 areas",
-		"madvise ok", "madvise EINVAL", "madvise ENOMEM", "madvise EACCES", "mlock ok", "mlock ENOMEM", "munlock ok", "duplicated"} {
+		"madvise ok", "madvise EINVAL", "madvise ENOMEM", "mlock ok", "mlock ENOMEM", "munlock ok", "duplicated"} {
 		if seen[what] == 0 && !testing.Short() { // too few rounds to be sure
 			t.Errorf("never happened: %s", what)
 		}
